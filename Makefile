@@ -1,0 +1,59 @@
+# RepServe's make targets; CI, pre-commit and people call the same ones.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PROTOS := protos/repserve_protos/v1/classification.proto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-convert lint format protos bench lock clean
+
+help:  ## Show this list
+	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: .venv/installed  ## Everything but torch, in .venv
+.venv/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing RepServe into .venv (server, bench, dev) ..."
+	@$(PIP) --constraint constraints.txt --editable '.[server,bench,dev]'
+	@touch $@
+
+.venv/installed-convert: .venv/installed
+	@echo "Adding torch and scikit-learn to .venv (convert) ..."
+	@$(PIP) --constraint constraints.txt --editable '.[server,bench,dev,convert]'
+	@touch $@
+
+demo: .venv/installed  ## Serve real images, replay a labelled set, print the guide's table
+	@$(BIN)/python -m repserve_bench.demo
+
+serve: .venv/installed  ## Run the server on the bundled model repository
+	@$(BIN)/repserve serve --model-repository model_repo --device cpu
+
+test: .venv/installed  ## All tests that need no torch
+	@$(BIN)/python -m pytest tests -m "not convert"
+
+test-convert: .venv/installed-convert  ## The tests of weight conversion and of the model card (adds torch)
+	@$(BIN)/python -m pytest tests -m convert
+
+lint: .venv/installed  ## ruff, mypy --strict, and whether the generated stubs are current
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python tools/generate_protos.py --check
+
+format: .venv/installed  ## Let ruff rewrite the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+protos: .venv/installed  ## Generate the gRPC stubs from protos/
+	@$(BIN)/python tools/generate_protos.py
+
+bench: .venv/installed  ## Measure the figures of docs/performance.md on this machine
+	@$(BIN)/python -m repserve_bench.performance
+
+lock: .venv/installed  ## Resolve constraints.txt anew
+	@$(BIN)/python -m piptools compile --quiet --strip-extras --all-extras --no-emit-index-url --no-emit-find-links \
+	    --no-emit-trusted-host --output-file constraints.txt pyproject.toml
+
+clean:  ## Remove what the other targets made
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

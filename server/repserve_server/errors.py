@@ -1,0 +1,93 @@
+"""Every error that a request can end with, and the one table from errors to gRPC and HTTP statuses."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Status(Enum):
+    """An outcome on the wire: the gRPC status code, its number, and the HTTP status that says the same."""
+
+    INVALID_ARGUMENT = (3, 400)
+    DEADLINE_EXCEEDED = (4, 504)
+    NOT_FOUND = (5, 404)
+    RESOURCE_EXHAUSTED = (8, 429)
+    INTERNAL = (13, 500)
+    UNAVAILABLE = (14, 503)
+
+    @property
+    def grpc_code(self) -> int:
+        """The number of the gRPC status code."""
+        return self.value[0]
+
+    @property
+    def http_status(self) -> int:
+        """The HTTP status code."""
+        return self.value[1]
+
+
+class RepServeError(Exception):
+    """An error with a status; its message names what was wrong, what was expected and what to do."""
+
+    status: ClassVar[Status] = Status.INTERNAL
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds after which trying again makes sense, where that is known."""
+
+
+class InvalidRequestError(RepServeError):
+    """The request can never succeed as it is."""
+
+    status = Status.INVALID_ARGUMENT
+
+
+class ImageError(InvalidRequestError):
+    """An image that cannot be decoded or is not accepted.
+
+    ``kind`` is one word for metrics: ``empty``, ``unknown_format``, ``unsupported_format``, ``animated``,
+    ``corrupt`` or ``too_large``.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ModelNotFoundError(RepServeError):
+    """The repository has no such model or version."""
+
+    status = Status.NOT_FOUND
+
+
+class ModelUnavailableError(RepServeError):
+    """The model is known and cannot answer now: it is loading, or its workers keep failing."""
+
+    status = Status.UNAVAILABLE
+
+
+class DrainingError(RepServeError):
+    """The server is shutting down and takes no new requests."""
+
+    status = Status.UNAVAILABLE
+
+
+class QueueFullError(RepServeError):
+    """As many images wait as the model's queue may hold."""
+
+    status = Status.RESOURCE_EXHAUSTED
+
+
+class DeadlineError(RepServeError):
+    """The request's time was over before an answer was there."""
+
+    status = Status.DEADLINE_EXCEEDED
+
+
+class InferenceError(RepServeError):
+    """The device or the model failed on this image."""
+
+    status = Status.INTERNAL

@@ -50,9 +50,12 @@ protos: .venv/installed  ## Generate the gRPC stubs from protos/
 bench: .venv/installed  ## Measure the figures of docs/performance.md on this machine
 	@$(BIN)/python -m repserve_bench.performance
 
-lock: .venv/installed  ## Resolve constraints.txt anew
-	@$(BIN)/python -m piptools compile --quiet --strip-extras --all-extras --no-emit-index-url --no-emit-find-links \
-	    --no-emit-trusted-host --output-file constraints.txt pyproject.toml
+lock: .venv/installed  ## Resolve constraints.txt anew, with the newest versions that fit
+	@echo '# Exact versions of everything, for repeatable installs; made by `make lock`.' > constraints.new
+	@$(BIN)/python -m piptools compile --quiet --strip-extras --all-extras --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file - pyproject.toml \
+	    | sed 's/+cpu$$//' >> constraints.new
+	@mv constraints.new constraints.txt
 
 clean:  ## Remove what the other targets made
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json

@@ -1,0 +1,1 @@
+"""Load, accuracy and the RepVGG guide's table: measures a running RepServe."""

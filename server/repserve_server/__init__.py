@@ -1,0 +1,1 @@
+"""The RepServe server: frontends, workers and their supervisor."""

@@ -1,0 +1,1 @@
+"""What crosses process borders: image slots in shared memory and small fixed-size messages."""

@@ -1,0 +1,1 @@
+"""From images to scores: knows slots and workers, and neither protobuf nor HTTP."""

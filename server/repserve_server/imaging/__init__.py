@@ -1,0 +1,1 @@
+"""From encoded images to the arrays that models take."""

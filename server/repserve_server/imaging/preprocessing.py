@@ -10,8 +10,9 @@ CHANNELS = 3
 class Preprocessing(BaseModel):
     """Resize, centre crop and normalisation; the defaults are those of the RepVGG offline guide.
 
-    The shorter side is scaled to ``resize`` pixels (Pillow's antialiased bilinear filter), the centre ``crop`` by
-    ``crop`` pixels are taken, and the model's input is (pixel / 255 - mean) / std, channels in RGB order.
+    The shorter side is scaled to ``resize`` pixels (Pillow's antialiased bilinear filter), the centre
+    ``crop`` by ``crop`` pixels are taken, and the model's input is (pixel / 255 - mean) / std, channels in
+    RGB order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,1 @@
+"""The wire protocols: they convert messages and map errors, nothing more."""

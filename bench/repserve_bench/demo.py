@@ -1,0 +1,150 @@
+"""``make demo``: serves real images, checks the answers with the model card, prints the guide's table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repserve_client import Client, ClientError
+
+from repserve_bench.cli import INTERRUPTED, make_console
+from repserve_bench.dataset import DatasetError, load_dataset
+from repserve_bench.load import LoadError, LoadSettings
+from repserve_bench.payloads import InputSettings
+from repserve_bench.random_model import ConversionError, ensure_random_model
+from repserve_bench.run import replay
+from repserve_bench.served_model import choose_model, list_models
+from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
+from repserve_bench.table import TableSettings, measure_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from repserve_client.results import RankedClass
+    from rich.console import Console
+
+REPOSITORY = Path("model_repo")
+DIGITS = "repvgg_digits"
+A0 = "repvgg_a0"
+TABLE_SECONDS = 8.0
+
+NEXT_STEPS = """\
+  make serve
+      serves model_repo on 127.0.0.1:8001; metrics are at http://127.0.0.1:8002/metrics
+  .venv/bin/repserve classify --model repvgg_digits model_repo/repvgg_digits/validation/images/*.jpg
+      classifies images; give it your own
+  .venv/bin/repserve bench run --model repvgg_a0 --images DIR --labels val_label.txt --concurrency 32
+      replays your images, such as the ImageNet validation set, and reports fps, latency, top-1 and top-5
+  .venv/bin/repserve convert pth2onnx RepVGG-A0-train.pth model_repo/repvgg_a0/1/model.onnx
+      puts the authors' weights in place of the random ones (pip install 'repserve[convert]'; then remove
+      model_repo/repvgg_a0/1/WEIGHTS.txt)"""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def compare_predictions(served: Mapping[str, RankedClass], card: Mapping[str, int]) -> list[str]:
+    """Compares the served class of each image with the model card's.
+
+    Returns:
+        A line for each image that differs or is missing on either side; empty when all are equal.
+    """
+    lines = []
+    for name in sorted(served.keys() | card.keys()):
+        best, expected = served.get(name), card.get(name)
+        if best is None or best.index != expected:
+            found = "no answer" if best is None else str(best.index)
+            lines.append(f"{name}: served {found}, model card {expected}")
+    return lines
+
+
+def classify_one(address: str, image: Path, console: Console) -> None:
+    """Classifies one image over gRPC and prints its best classes.
+
+    Raises:
+        ClientError: The server did not answer it.
+    """
+    with Client(address) as client:
+        answer = client.classify(image, model=DIGITS, top_k=3)
+    console.print(f"{image} -> {answer.model} version {answer.version}", highlight=False)
+    for ranked in answer.predictions[0].classes:
+        console.print(f"  class {ranked.index:3}  {ranked.label:12} {ranked.probability:.4f}", highlight=False)
+
+
+def replay_digits(address: str, console: Console) -> bool:
+    """Replays the labelled digits, and prints served against recorded accuracy.
+
+    Returns:
+        Whether every request was answered, each with the class of the model card.
+    """
+    card = json.loads((REPOSITORY / DIGITS / "model_card.json").read_text(encoding="utf-8"))
+    validation = REPOSITORY / DIGITS / "validation"
+    dataset = load_dataset(validation / "images", validation / "val_label.txt")
+    model = choose_model(list_models(address), DIGITS)
+    settings = LoadSettings(
+        address=address, requests=len(dataset.samples), input=InputSettings(model=DIGITS, crop=model.crop)
+    )
+    console.print(f"{dataset.describe()}, 32 requests in flight", highlight=False)
+    report = replay(dataset, settings, model, console)
+    top1 = report.result.tally.accuracy.top1 or 0.0
+    card_top1 = float(card["top1"])
+    console.print(f"top-1 of the .pth in torch (model card): {100 * card_top1:.2f} %", highlight=False)
+    console.print(f"top-1 served by RepServe at f32:         {100 * top1:.2f} %", highlight=False)
+    differences = compare_predictions(report.result.predictions, card["predictions"])
+    images = len(card["predictions"])
+    console.print(f"{images - len(differences)} of {images} predictions equal", highlight=False)
+    for line in differences:
+        console.print(f"  {line}", highlight=False)
+    return not differences and not report.failed and not report.result.interrupted
+
+
+def demonstrate(console: Console) -> int:
+    """Runs the demo and returns its exit status."""
+    heading(console, "1. The models")
+    ensure_random_model(REPOSITORY / A0 / "1", console)
+    digits = ServerSettings(model_repository=REPOSITORY, device="cpu", models=(DIGITS,), precision="f32")
+    heading(console, "2. Starting the server on the CPU, at precision f32")
+    with ServerProcess(digits) as server:
+        console.print(f"gRPC at {server.address}, metrics at {server.metrics_url}", highlight=False)
+        images = sorted((REPOSITORY / DIGITS / "validation" / "images").glob("*.jpg"))
+        if not images:
+            raise DemoError(f"{REPOSITORY / DIGITS} holds no validation images")
+        heading(console, "3. Classifying one image over gRPC")
+        classify_one(server.address, images[0], console)
+        heading(console, "4. Replaying the labelled digits")
+        equal = replay_digits(server.address, console)
+    heading(console, "5. RepVGG-A0 on the CPU and on a simulated 310P")
+    table = measure_table(TableSettings(model_repository=REPOSITORY, model=A0, seconds=TABLE_SECONDS), console)
+    if table.interrupted:
+        return INTERRUPTED
+    heading(console, "What to do next")
+    console.print(NEXT_STEPS, highlight=False, markup=False, soft_wrap=True)
+    if not equal or table.failed:
+        console.print("\nThe demo found differences or failed requests; see above.", style="bold red")
+        return 1
+    return 0
+
+
+def heading(console: Console, text: str) -> None:
+    """Prints the heading of a step."""
+    console.print(f"\n[bold]{text}[/bold]", highlight=False)
+
+
+def main() -> None:
+    """Runs the demo and exits with its status: 0 when every served prediction equals the model card's."""
+    console = make_console()
+    try:
+        status = demonstrate(console)
+    except (DemoError, ConversionError, DatasetError, LoadError, ServerError, ClientError, OSError) as error:
+        console.print(f"The demo failed: {error}", style="bold red", markup=False, soft_wrap=True)
+        status = 1
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Closed-loop load: a fixed number of requests in flight, from as many processes as that needs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+from repserve_bench.environment import usable_cores
+from repserve_bench.load_messages import Failed, Finished, Go, Job, Ready, Stop
+from repserve_bench.payloads import InputSettings, group
+from repserve_bench.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from repserve_client.results import RankedClass
+
+    from repserve_bench.dataset import Sample
+
+    Progress = Callable[[Tally, float], None]
+
+ENCODED_PER_PROCESS = 64
+PIXELS_PER_PROCESS = 16
+CHANNELS = 4
+PREPARE_TIMEOUT = 600.0
+SILENCE_TIMEOUT = 30.0
+EXIT_TIMEOUT = 5.0
+BUSY_SHARE = 0.9
+"""A load process that used more of a core than this may have been what limited the throughput."""
+
+
+class LoadError(Exception):
+    """The replay could not be made or finished; the message says why."""
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """How a replay is made.
+
+    ``stream`` is the default because it costs the client about a quarter less than a call for each request
+    (measured: 135 against 190 microseconds of CPU a 110 kB request) and the server about half.
+    """
+
+    address: str
+    concurrency: int = 32
+    """Requests in flight, over all processes."""
+    requests: int = 0
+    """At least so many requests, and for at least ``seconds``; 0 and 0 is one pass over the images."""
+    seconds: float = 0.0
+    stream: bool = True
+    processes: int | None = None
+    """Load processes; None is as many as the load needs."""
+    channels: int = CHANNELS
+    """Connections of each process."""
+    timeout: float = 30.0
+    """Seconds that a request may take, retries included."""
+    input: InputSettings = field(default_factory=InputSettings)
+
+
+@dataclass
+class LoadResult:
+    """What a replay gave."""
+
+    tally: Tally
+    elapsed: float
+    """Seconds from the first sending to the last answer."""
+    processes: int
+    cpu_seconds: float
+    """CPU time of the load processes while the clock ran."""
+    busiest_share: float
+    """CPU time of the busiest process, of one core."""
+    predictions: dict[str, RankedClass]
+    """The best class of the first answer for each image, by file name."""
+    requests_kept: bool
+    """Whether all requests were made before the clock started."""
+    interrupted: bool = False
+
+    @property
+    def fps(self) -> float:
+        """Answered images a second."""
+        return self.tally.images / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def client_bound(self) -> bool:
+        """Whether the client may have been the bottleneck."""
+        return self.busiest_share > BUSY_SHARE
+
+
+def auto_processes(*, concurrency: int, pixels: bool, cores: int) -> int:
+    """Chooses how many load processes a load needs.
+
+    One process sends some 5,000 requests a second. Encoded images cost the server at least ten times what
+    they cost the client, so one process carries 64 in flight; pixels cost both about the same, so it
+    carries 16. Half of the cores are left to the server, which usually shares the machine.
+    """
+    per_process = PIXELS_PER_PROCESS if pixels else ENCODED_PER_PROCESS
+    return max(1, min(-(-concurrency // per_process), cores // 2))
+
+
+def share_of_requests(requests: int, groups: int, process: int, processes: int) -> int:
+    """Counts the requests one process sends when ``requests`` go round over ``groups`` dealt out in turn."""
+    passes, rest = divmod(requests, groups)
+    return passes * len(range(process, groups, processes)) + len(range(process, rest, processes))
+
+
+def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
+    """Deals a replay out to load processes, so that together they send what one alone would."""
+    groups = group(samples, settings.input.images_per_request)
+    wanted = settings.processes or auto_processes(
+        concurrency=settings.concurrency, pixels=settings.input.pixels, cores=usable_cores()
+    )
+    processes = min(wanted, settings.concurrency, len(groups))
+    requests = settings.requests
+    if not requests and not settings.seconds:
+        requests = len(groups)
+    concurrencies = [len(range(number, settings.concurrency, processes)) for number in range(processes)]
+    return [
+        Job(
+            address=settings.address,
+            groups=tuple(groups[number::processes]),
+            input=settings.input,
+            stream=settings.stream,
+            concurrency=concurrency,
+            channels=min(settings.channels, concurrency),
+            requests=share_of_requests(requests, len(groups), number, processes),
+            seconds=settings.seconds,
+            timeout=settings.timeout,
+        )
+        for number, concurrency in enumerate(concurrencies)
+    ]
+
+
+def run_load(samples: Sequence[Sample], settings: LoadSettings, progress: Progress | None = None) -> LoadResult:
+    """Replays the samples and counts what comes back.
+
+    Ctrl-C ends the replay early; what was counted until then is returned, marked as interrupted.
+
+    Args:
+        samples: The images, in the order in which they are sent.
+        settings: How they are sent.
+        progress: Called some five times a second with the counts so far and the seconds since the start.
+
+    Raises:
+        LoadError: No server answers, an image cannot be read, or a load process failed.
+    """
+    jobs = make_jobs(samples, settings)
+    with contextlib.ExitStack() as cleanup:
+        processes = [cleanup.enter_context(_LoadProcess(job)) for job in jobs]
+        return _Collector(processes, progress).collect()
+
+
+class _LoadProcess:
+    """A started load process and this end of its socket; leaving the context ends it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __enter__(self) -> _LoadProcess:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "repserve_bench.load_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C in the terminal reaches the parent only, which then asks for the partial counts.
+                process_group=0,
+            )
+        self.connection = Connection(ours.detach())
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(self._job)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        try:
+            self._process.wait(EXIT_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def tell(self, message: Go | Stop) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
+
+    def receive(self) -> object:
+        """Returns the next message.
+
+        Raises:
+            LoadError: The process failed or ended.
+        """
+        try:
+            message = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            status = self._process.wait(EXIT_TIMEOUT)
+            raise LoadError(f"a load process ended unexpectedly with exit status {status}") from None
+        if isinstance(message, Failed):
+            raise LoadError(message.message)
+        return message
+
+
+class _Collector:
+    """Starts the prepared processes together and adds up what they report."""
+
+    def __init__(self, processes: list[_LoadProcess], progress: Progress | None) -> None:
+        self._processes = processes
+        self._progress = progress
+        self._tally = Tally()
+        self._finished: list[Finished] = []
+        self._requests_kept = True
+        self._interrupted = False
+
+    def collect(self) -> LoadResult:
+        deadline = time.monotonic() + PREPARE_TIMEOUT
+        for process in self._processes:
+            if not process.connection.poll(max(0.0, deadline - time.monotonic())):
+                raise LoadError(f"the requests were not ready after {PREPARE_TIMEOUT:.0f} s")
+            message = process.receive()
+            self._requests_kept &= isinstance(message, Ready) and message.requests_kept
+        started = time.monotonic()
+        for process in self._processes:
+            process.tell(Go())
+        running = {process.connection: process for process in self._processes}
+        while running:
+            try:
+                self._gather(running, started)
+            except KeyboardInterrupt:
+                if self._interrupted:
+                    raise
+                self._interrupted = True
+                for process in running.values():
+                    process.tell(Stop())
+        return self._result()
+
+    def _gather(self, running: dict[Connection, _LoadProcess], started: float) -> None:
+        ready = set(wait(list(running), timeout=SILENCE_TIMEOUT))
+        if not ready:
+            raise LoadError(f"no load process reported anything for {SILENCE_TIMEOUT:.0f} s")
+        for connection, process in list(running.items()):
+            if connection not in ready:
+                continue
+            message = process.receive()
+            if isinstance(message, Tally):
+                self._tally.merge(message)
+            elif isinstance(message, Finished):
+                self._finished.append(message)
+                del running[connection]
+        if self._progress is not None:
+            self._progress(self._tally, time.monotonic() - started)
+
+    def _result(self) -> LoadResult:
+        predictions: dict[str, RankedClass] = {}
+        for finished in self._finished:
+            predictions |= finished.predictions
+        spans = [max(finished.ended - finished.started, 1e-9) for finished in self._finished]
+        return LoadResult(
+            tally=self._tally,
+            elapsed=max(finished.ended for finished in self._finished)
+            - min(finished.started for finished in self._finished),
+            processes=len(self._processes),
+            cpu_seconds=sum(finished.cpu_seconds for finished in self._finished),
+            busiest_share=max(
+                finished.cpu_seconds / span for finished, span in zip(self._finished, spans, strict=True)
+            ),
+            predictions=predictions,
+            requests_kept=self._requests_kept,
+            interrupted=self._interrupted,
+        )

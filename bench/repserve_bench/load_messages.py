@@ -1,0 +1,66 @@
+"""What a load process and its parent tell each other; counts travel as a Tally."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from repserve_client.results import RankedClass
+
+    from repserve_bench.dataset import Sample
+    from repserve_bench.payloads import InputSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process has to do."""
+
+    address: str
+    groups: tuple[tuple[Sample, ...], ...]
+    """The samples of each request, replayed in this order and then from the start again."""
+    input: InputSettings
+    stream: bool
+    concurrency: int
+    channels: int
+    requests: int
+    """At least so many requests, and at least ``seconds`` seconds, are sent."""
+    seconds: float
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The process can start."""
+
+    requests_kept: bool
+    """False when the requests do not fit in memory and are made while the clock runs."""
+
+
+@dataclass(frozen=True)
+class Go:
+    """Start now."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Send nothing more and finish."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The process cannot do its job; it ends."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The process is done; its last Tally came before."""
+
+    started: float
+    """``time.monotonic()`` of the first sending; the same clock in every process of a machine."""
+    ended: float
+    cpu_seconds: float
+    predictions: dict[str, RankedClass] = field(default_factory=dict)
+    """The best class of the first answer for each image."""

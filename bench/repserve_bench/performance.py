@@ -1,0 +1,285 @@
+"""``make bench``: the figures of docs/performance.md, all from one run on this machine."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from repserve_server.backends.base import BackendError, BackendOptions, Precision
+from repserve_server.backends.factory import create_backend
+from repserve_server.imaging.decode import preprocess_into
+from repserve_server.imaging.preprocessing import Preprocessing
+from rich.table import Table
+
+from repserve_bench.cli import EXISTING_FOLDER, INTERRUPTED, OUTPUT_FILE, make_console
+from repserve_bench.dataset import DatasetError, load_dataset
+from repserve_bench.environment import describe_environment, usable_cores
+from repserve_bench.load import LoadError, LoadSettings, run_load
+from repserve_bench.payloads import InputSettings
+from repserve_bench.progress import make_display
+from repserve_bench.random_model import ConversionError, ensure_random_model
+from repserve_bench.report import write_json
+from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
+from repserve_bench.table import BUNDLED_IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from repserve_bench.dataset import Sample
+
+MODEL = "repvgg_a0"
+MAX_BATCH = 16
+CONCURRENCY = 32
+SIMULATED_DEVICE = "sim:310p"
+
+
+@dataclass(frozen=True)
+class PerformanceSettings:
+    """What the figures are measured with."""
+
+    model_repository: Path
+    images: Path
+    precision: Precision
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CpuBound:
+    """What the cores could do if serving cost nothing beside engine and preprocessing."""
+
+    engine_cpu_seconds: float
+    """Of one image in a batch of 16."""
+    preprocessing_cpu_seconds: float
+    """Of one image, from encoded bytes to pixels."""
+    cores: int
+
+    @property
+    def fps(self) -> float:
+        """Images a second that keep every core busy."""
+        return self.cores / (self.engine_cpu_seconds + self.preprocessing_cpu_seconds)
+
+
+@dataclass(frozen=True)
+class ServedFigures:
+    """One load on one server."""
+
+    name: str
+    device: str
+    fps: float
+    p50_seconds: float
+    p99_seconds: float
+    mean_batch_size: float
+    server_cpu_ms_per_image: float
+    client_cpu_ms_per_image: float
+    client_bound: bool
+    failed: int
+
+
+def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessing) -> float:
+    """Measures the CPU seconds of one image on the CPU backend in full batches, in this process."""
+    backend = create_backend(
+        BackendOptions(
+            device="cpu",
+            folder=settings.model_repository / MODEL / "1",
+            precision=settings.precision,
+            threads=usable_cores(),
+            max_batch=MAX_BATCH,
+            preprocessing=preprocessing,
+        )
+    )
+    batch = np.zeros((MAX_BATCH, *backend.input.shape), backend.input.dtype)
+    backend.run(batch)
+    images = 0
+    started, cpu_started = time.monotonic(), time.process_time()
+    while time.monotonic() - started < settings.seconds:
+        backend.run(batch)
+        images += MAX_BATCH
+    cpu = time.process_time() - cpu_started
+    backend.close()
+    return cpu / images
+
+
+def preprocessing_cpu_seconds(samples: Sequence[Sample], preprocessing: Preprocessing, seconds: float) -> float:
+    """Measures the CPU seconds of decoding, resizing and cropping one image, in this thread."""
+    encoded = [sample.path.read_bytes() for sample in samples]
+    out = np.empty(preprocessing.shape, np.uint8)
+    preprocess_into(encoded[0], preprocessing, out)
+    images = 0
+    started, cpu_started = time.monotonic(), time.process_time()
+    for data in cycle(encoded):
+        preprocess_into(data, preprocessing, out)
+        images += 1
+        if images >= len(encoded) and time.monotonic() - started > seconds:
+            break
+    return (time.process_time() - cpu_started) / images
+
+
+def serve(
+    name: str, server: ServerProcess, samples: Sequence[Sample], load: LoadSettings, console: Console
+) -> ServedFigures:
+    """Loads a running server and measures both sides."""
+    device = server.device
+    console.print(f"{device}: {name} ...", highlight=False)
+    cpu_before = server.cpu_seconds()
+    with make_display(console, requests=0, seconds=load.seconds, accuracy=False) as display:
+        result = run_load(samples, load, display)
+    cpu = server.cpu_seconds() - cpu_before
+    if result.interrupted:
+        raise KeyboardInterrupt
+    tally = result.tally
+    if not tally.images:
+        raise LoadError(f"no image was answered ({name}): {tally.failures}")
+    return ServedFigures(
+        name=name,
+        device=device,
+        fps=result.fps,
+        p50_seconds=tally.percentile(50) or 0.0,
+        p99_seconds=tally.percentile(99) or 0.0,
+        mean_batch_size=tally.mean_per_image(tally.batch_size_sum) or 0.0,
+        server_cpu_ms_per_image=1000 * cpu / tally.images,
+        client_cpu_ms_per_image=1000 * result.cpu_seconds / tally.images,
+        client_bound=result.client_bound,
+        failed=tally.failed,
+    )
+
+
+def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, list[ServedFigures]]:
+    """Measures everything; about eight times ``settings.seconds`` and three starts."""
+    ensure_random_model(settings.model_repository / MODEL / "1", console)
+    samples = load_dataset(settings.images).samples
+    preprocessing = Preprocessing()
+    console.print(f"{len(samples)} images of {settings.images}", highlight=False)
+    console.print("engine and preprocessing alone ...")
+    bound = CpuBound(
+        engine_cpu_seconds=engine_cpu_seconds(settings, preprocessing),
+        preprocessing_cpu_seconds=preprocessing_cpu_seconds(samples, preprocessing, settings.seconds),
+        cores=usable_cores(),
+    )
+    figures = []
+    with ServerProcess(_server(settings, "cpu")) as server:
+        load = _load(server, settings.seconds)
+        figures.append(serve("JPEG, stream", server, samples, load, console))
+    with ServerProcess(_server(settings, SIMULATED_DEVICE)) as server:
+        jpeg = _load(server, settings.seconds)
+        tensor = replace(jpeg, input=replace(jpeg.input, pixels=True))
+        batch = replace(tensor, concurrency=4, input=replace(tensor.input, images_per_request=MAX_BATCH))
+        for name, load in (
+            ("JPEG, stream", jpeg),
+            ("JPEG, unary", replace(jpeg, stream=False)),
+            ("1 tensor a request, stream", tensor),
+            ("1 tensor a request, unary", replace(tensor, stream=False)),
+            ("16 tensors a request, stream", batch),
+            ("16 tensors a request, unary", replace(batch, stream=False)),
+        ):
+            figures.append(serve(name, server, samples, load, console))
+    return bound, figures
+
+
+def _server(settings: PerformanceSettings, device: str) -> ServerSettings:
+    return ServerSettings(
+        model_repository=settings.model_repository,
+        device=device,
+        models=(MODEL,),
+        max_batch=MAX_BATCH,
+        precision=settings.precision if device == "cpu" else None,
+    )
+
+
+def _load(server: ServerProcess, seconds: float) -> LoadSettings:
+    return LoadSettings(
+        address=server.address, concurrency=CONCURRENCY, seconds=seconds, input=InputSettings(model=MODEL)
+    )
+
+
+def figures_table(figures: Sequence[ServedFigures]) -> Table:
+    """Returns the served figures as a table; simulated devices are marked."""
+    table = Table(title=f"Served {MODEL}", title_justify="left")
+    for column in (
+        "device",
+        "load",
+        "fps",
+        "p50 ms",
+        "p99 ms",
+        "batch",
+        "server CPU-ms",
+        "client CPU-ms",
+        "failed",
+    ):
+        left = column in {"device", "load"}
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    for row in figures:
+        simulated = row.device.startswith("sim:")
+        table.add_row(
+            f"{row.device} SIMULATED" if simulated else row.device,
+            row.name,
+            f"{row.fps:.1f}",
+            f"{1000 * row.p50_seconds:.2f}",
+            f"{1000 * row.p99_seconds:.2f}",
+            f"{row.mean_batch_size:.2f}",
+            f"{row.server_cpu_ms_per_image:.3f}",
+            f"{row.client_cpu_ms_per_image:.3f}" + (" (busy)" if row.client_bound else ""),
+            f"{row.failed}",
+        )
+    return table
+
+
+def print_bound(bound: CpuBound, served: ServedFigures, console: Console) -> None:
+    """Prints what the cores could do and what share of it was served."""
+    engine, preprocessing = 1000 * bound.engine_cpu_seconds, 1000 * bound.preprocessing_cpu_seconds
+    share = 100 * served.fps / bound.fps
+    lines = (
+        f"engine:            {engine:.3f} CPU-ms an image, in batches of {MAX_BATCH}",
+        f"preprocessing:     {preprocessing:.3f} CPU-ms an image",
+        f"bound:             {bound.fps:.1f} fps = {bound.cores} cores / (engine + preprocessing)",
+        f"served, JPEG, {CONCURRENCY}:  {served.fps:.1f} fps = {share:.1f} % of the bound",
+    )
+    for line in lines:
+        console.print(line, highlight=False)
+
+
+@click.command()
+@click.option("--model-repository", type=EXISTING_FOLDER, default=Path("model_repo"), show_default=True)
+@click.option("--images", type=EXISTING_FOLDER, help="Folder of photos; the bundled digits (2 kB each) by default.")
+@click.option("--precision", type=click.Choice(["auto", "f32", "bf16"]), default="auto", show_default=True)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=8.0, show_default=True)
+@click.option("--output", type=OUTPUT_FILE, default=Path("performance.json"), show_default=True)
+def main(*, model_repository: Path, images: Path | None, precision: Precision, seconds: float, output: Path) -> None:
+    """Measure the figures of docs/performance.md on this machine."""
+    console = make_console()
+    settings = PerformanceSettings(
+        model_repository=model_repository,
+        images=images or model_repository / BUNDLED_IMAGES,
+        precision=precision,
+        seconds=seconds,
+    )
+    try:
+        bound, figures = measure(settings, console)
+    except (BackendError, ConversionError, DatasetError, LoadError, ServerError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    print_bound(bound, figures[0], console)
+    console.print(figures_table(figures))
+    content = {
+        "schema": "repserve.bench.performance",
+        "schema_version": 1,
+        "environment": describe_environment(),
+        "settings": asdict(settings),
+        "cpu_bound": asdict(bound) | {"fps": bound.fps, "served_share": figures[0].fps / bound.fps},
+        "served": [asdict(row) for row in figures],
+    }
+    write_json(output, content)
+    console.print(f"Written to {output}", highlight=False)
+    sys.exit(1 if any(row.failed for row in figures) else 0)
+
+
+if __name__ == "__main__":
+    main()

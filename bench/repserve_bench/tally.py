@@ -1,0 +1,73 @@
+"""What a replay counts: small enough to send from a load process several times a second, and to add up."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from repserve_bench.accuracy import Accuracy
+
+
+def _seconds() -> array[float]:
+    return array("d")
+
+
+@dataclass
+class Tally:
+    """Counts and latency samples of a part of a replay; ``merge`` adds another part."""
+
+    requests: int = 0
+    """Requests that have ended, answered or failed."""
+    images: int = 0
+    """Images that were answered."""
+    latencies: array[float] = field(default_factory=_seconds)
+    """Seconds from the first sending of each answered request until its answer, retries included."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Ended requests by gRPC status name, OK included."""
+    retries: Counter[str] = field(default_factory=Counter)
+    """Attempts that were made again, by the status that caused it."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """The first message seen of each status that failed a request."""
+    accuracy: Accuracy = field(default_factory=Accuracy)
+    changed_answers: int = 0
+    """Images whose best class was not that of the same image's first answer in this replay."""
+    versions: Counter[str] = field(default_factory=Counter)
+    """Images by the model version that answered."""
+    batch_size_sum: int = 0
+    decode_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """Requests that ended with another status than OK."""
+        return self.requests - self.statuses["OK"]
+
+    def merge(self, other: Tally) -> None:
+        """Adds the counts and samples of another part."""
+        self.requests += other.requests
+        self.images += other.images
+        self.latencies.extend(other.latencies)
+        self.statuses.update(other.statuses)
+        self.retries.update(other.retries)
+        self.failures = other.failures | self.failures
+        self.accuracy.merge(other.accuracy)
+        self.changed_answers += other.changed_answers
+        self.versions.update(other.versions)
+        self.batch_size_sum += other.batch_size_sum
+        self.decode_seconds += other.decode_seconds
+        self.queue_seconds += other.queue_seconds
+        self.compute_seconds += other.compute_seconds
+
+    def percentile(self, percent: float) -> float | None:
+        """Returns the nearest-rank percentile of the latencies in seconds; None without a sample."""
+        if not self.latencies:
+            return None
+        return float(np.percentile(np.frombuffer(self.latencies), percent, method="inverted_cdf"))
+
+    def mean_per_image(self, total: float) -> float | None:
+        """Returns ``total`` over the answered images; None before the first."""
+        return total / self.images if self.images else None

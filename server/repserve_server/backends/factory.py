@@ -1,0 +1,41 @@
+"""From a device's name to the backend that runs models on it. Runtimes are imported only when chosen."""
+
+from __future__ import annotations
+
+from repserve_server.backends.base import Backend, BackendError, BackendOptions
+
+RUNTIMES = ("openvino", "onnxruntime")
+"""What can run a model on the device ``cpu``; the first is the default."""
+
+
+def create_backend(options: BackendOptions) -> Backend:
+    """Load the model of a version folder onto a device.
+
+    Raises:
+        BackendError: the device is not known, a package is missing, or the model does not fit.
+    """
+    if options.device.startswith("sim:"):
+        from repserve_server.backends.simulated import SimulatedBackend
+
+        return SimulatedBackend(options)
+    if options.device != "cpu":
+        raise BackendError(
+            f"device {options.device!r} is not known; use cpu, or sim:310p, sim:310, sim:t4 to simulate one"
+        )
+    try:
+        return _create_cpu_backend(options)
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{error.name} is not installed: pip install 'repserve[server]'") from error
+
+
+def _create_cpu_backend(options: BackendOptions) -> Backend:
+    runtime = RUNTIMES[0] if options.runtime == "auto" else options.runtime
+    if runtime == "openvino":
+        from repserve_server.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(options)
+    if runtime == "onnxruntime":
+        from repserve_server.backends.onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(options)
+    raise BackendError(f"runtime {runtime!r} is not known; use one of auto, {', '.join(RUNTIMES)}")

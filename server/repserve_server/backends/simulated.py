@@ -1,0 +1,106 @@
+"""Simulated devices: published times, no chip, made-up scores.
+
+They stand in for hardware when the server itself is to be timed. Everything that shows their figures says SIMULATED.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repserve_server.backends.base import BackendError, BackendOptions, TensorSpec
+from repserve_server.backends.published import PUBLISHED_DEVICES
+from repserve_server.process import set_timer_slack
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULT_CLASSES = 1000
+_SAMPLED_BYTES = 64
+
+
+@dataclass
+class SleepError:
+    """How far the device's sleeps ended from their schedule, in seconds."""
+
+    runs: int = 0
+    total: float = 0.0
+    largest: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one run's lateness."""
+        self.runs += 1
+        self.total += seconds
+        self.largest = max(self.largest, seconds)
+
+
+class SimulatedBackend:
+    """A device that takes as long as the guide's table says, and makes its scores up from the images' bytes.
+
+    A run ends at a time on an absolute schedule. Waking up is always a little late; a run that follows at once starts
+    where the last one was due to end, so that the lateness does not add up, and ``sleep_error`` tells how large it is.
+    The host's own work between two runs counts as on a real device, which idles meanwhile.
+    """
+
+    name = "simulated"
+    precision = "none"
+    simulated = True
+    any_size = False
+
+    def __init__(
+        self,
+        options: BackendOptions,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        chip = options.device.removeprefix("sim:")
+        if chip not in PUBLISHED_DEVICES:
+            known = ", ".join(f"sim:{name}" for name in sorted(PUBLISHED_DEVICES))
+            raise BackendError(f"device {options.device!r} is not known; simulated devices are {known}")
+        self._device = PUBLISHED_DEVICES[chip]
+        self._clock, self._sleep = clock, sleep
+        self.input = TensorSpec("simulated", "uint8", options.preprocessing.shape, "NHWC")
+        self.classes = options.classes or DEFAULT_CLASSES
+        sizes = options.compiled_sizes or (1, options.max_batch)
+        self.batch_sizes = tuple(sorted({size for size in sizes if size <= options.max_batch} | {1}))
+        self.sleep_error = SleepError()
+        self._woke = self._lateness = 0.0
+        self._noise = np.random.default_rng(0).random((256, self.classes), dtype=np.float32)
+        set_timer_slack(1)
+
+    def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """See ``Backend.run``; sleeps as long as the device would take for ``len(batch)`` images."""
+        called = self._clock()
+        seconds = self._device.batch_seconds(len(batch))
+        follows_at_once = called - self._woke < seconds
+        due = called + seconds - (self._lateness if follows_at_once else 0.0)
+        scores = self._make_up_scores(batch)
+        remaining = due - self._clock()
+        if remaining > 0:
+            self._sleep(remaining)
+        self._woke = self._clock()
+        self._lateness = self._woke - due
+        self.sleep_error.add(self._lateness)
+        return scores
+
+    def figures(self) -> dict[str, float]:
+        """See ``Backend.figures``."""
+        error = self.sleep_error
+        return {"mean": error.total / max(1, error.runs), "max": error.largest}
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+
+    def _make_up_scores(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Logits that depend on some of an image's bytes only, so that equal images get equal answers."""
+        pixels = batch.reshape(len(batch), -1)
+        sample = pixels[:, :: max(1, pixels.shape[1] // _SAMPLED_BYTES)].astype(np.uint32)
+        weights = np.arange(1, sample.shape[1] + 1, dtype=np.uint32)
+        digest = sample @ weights
+        scores = self._noise[digest % 256].copy()
+        scores[np.arange(len(batch)), digest % self.classes] += 10.0
+        return scores

@@ -1,0 +1,95 @@
+"""The commands ``repserve serve`` and ``repserve models``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from repserve_server.logs import configure_logging
+from repserve_server.repository.config import RepositoryError
+from repserve_server.repository.scan import scan_repository
+from repserve_server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
+
+_REPEATED = ("model", "device")
+
+
+def _option(name: str, field: FieldInfo) -> click.Option:
+    """A flag for a setting; it has no default of its own, so that the environment and the file come next."""
+    kind: Any = str
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    types = {field.annotation, *get_args(field.annotation)}
+    if choices and get_origin(field.annotation) is not None and name not in _REPEATED:
+        kind = click.Choice(choices)
+    elif Path in types:
+        kind = click.Path(path_type=Path)
+    elif int in types:
+        kind = int
+    elif float in types:
+        kind = float
+    default = field.default
+    shown = (
+        "" if default in (None, ()) else f"  [default: {', '.join(default) if isinstance(default, tuple) else default}]"
+    )
+    return click.Option(
+        [f"--{name.replace('_', '-')}"],
+        type=kind,
+        multiple=name in _REPEATED,
+        help=f"{field.description}{shown}",
+    )
+
+
+def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - one entry a setting
+    """Serve the models of a repository over gRPC.
+
+    Every flag is also an environment variable (--queue-size is REPSERVE_QUEUE_SIZE) and a key of the TOML file given
+    with --config (queue_size = 512). Flags win over the environment, the environment over the file.
+    """
+    from repserve_server.supervisor.ports import PortTakenError
+    from repserve_server.supervisor.run import run_server
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    try:
+        settings = load_settings(given, config)
+        configure_logging("supervisor", settings.log_level)
+        sys.exit(asyncio.run(run_server(settings)))
+    except (SettingsError, RepositoryError, PortTakenError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+serve = click.Command(
+    "serve",
+    callback=serve_command,
+    help=serve_command.__doc__,
+    params=[
+        click.Option(
+            ["--config"],
+            type=click.Path(path_type=Path),
+            envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
+            help="TOML file with settings.",
+        ),
+        *(_option(name, field) for name, field in Settings.model_fields.items()),
+    ],
+)
+
+
+@click.command()
+@click.option("--model-repository", type=click.Path(path_type=Path), default=Path("model_repo"), show_default=True)
+def models(model_repository: Path) -> None:
+    """List the models of a repository, and what is missing to serve them."""
+    try:
+        folders = scan_repository(model_repository)
+    except RepositoryError as error:
+        raise click.ClickException(str(error)) from error
+    if not folders:
+        raise click.ClickException(f"{model_repository} holds no model folders")
+    width = max(len(folder.name) for folder in folders)
+    for folder in folders:
+        state = f"version {folder.versions[-1]}" if not folder.problem else f"not ready: {folder.problem}"
+        click.echo(f"{folder.name:<{width}}  {state}")
+        if folder.config.description:
+            click.echo(f"{'':<{width}}  {folder.config.description}")

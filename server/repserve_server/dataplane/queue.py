@@ -1,0 +1,289 @@
+"""The queue of one model version in one frontend: its slots, its workers, and the images between them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from repserve_server.channel.link import Link, LinkClosedError
+from repserve_server.channel.messages import (
+    MAX_ENTRIES,
+    Answer,
+    Cancellation,
+    Outcome,
+    Submission,
+    pack_cancellations,
+    pack_submissions,
+    unpack_answer,
+)
+from repserve_server.channel.slots import FreeSlots, SlotArea
+from repserve_server.dataplane.flights import CRASHES_ALLOWED, Flight, Flights, PendingRequest, WorkerLink
+from repserve_server.dataplane.scores import BatchScores, ImageScores, Output
+from repserve_server.errors import DeadlineError, InferenceError, QueueFullError
+
+if TYPE_CHECKING:
+    from repserve_server.dataplane.metrics import QueueMetrics
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 0.02
+"""How often requests are checked against their deadlines, so an answer that never comes ends its request anyway."""
+
+
+class ModelQueue:
+    """Admits images, hands their slots to the least loaded worker, and completes requests.
+
+    All methods are called from the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        area: SlotArea,
+        output: Output,
+        best_image_seconds: float,
+        metrics: QueueMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.area = area
+        self._output = output
+        self._best_image_seconds = best_image_seconds
+        self._metrics = metrics
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._free = FreeSlots(area.layout.slots)
+        self._flights = Flights(area.layout.slots)
+        self._workers: dict[str, WorkerLink] = {}
+        self._homeless: list[Flight] = []
+        self._flush_planned = False
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def capacity(self) -> int:
+        """How many images the queue holds at most, from admission to answer."""
+        return self.area.layout.slots
+
+    @property
+    def occupied(self) -> int:
+        """How many images it holds now."""
+        return self.capacity - len(self._free)
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that take images now."""
+        return sum(worker.connected for worker in self._workers.values())
+
+    def admit(self, images: int) -> list[int]:
+        """Take slots for a request's images, to be filled and then passed to ``run`` or ``give_back``.
+
+        Raises:
+            QueueFullError: fewer slots are free; it says when trying again makes sense.
+        """
+        slots = self._free.take(images)
+        if slots is None:
+            wait = self.occupied * self._best_image_seconds / max(1, self.worker_count)
+            raise QueueFullError(
+                f"the queue holds {self.occupied} of {self.capacity} images and has no room for {images} more; "
+                f"try again in {wait * 1000:.0f} ms",
+                retry_after=max(wait, 0.001),
+            )
+        return slots
+
+    def give_back(self, slots: Sequence[int]) -> None:
+        """Return admitted slots that were not run."""
+        for slot in slots:
+            self._free.give_back(slot)
+
+    async def run(self, slots: Sequence[int], deadline: float) -> list[ImageScores]:
+        """Have the images in these admitted slots run; the slots are given back by and by.
+
+        Cancelling this call takes images that still wait out of the workers' queues.
+
+        Raises:
+            DeadlineError: there is no answer by ``deadline``, a time of the queue's clock.
+            InferenceError: the device failed on an image.
+        """
+        now = self._clock()
+        if deadline <= now:
+            self.give_back(slots)
+            raise DeadlineError("the deadline passed before the image reached the queue")
+        request = PendingRequest(len(slots), deadline, now, self._loop)
+        flights = [self._flights.begin(slot, request, row) for row, slot in enumerate(slots)]
+        for flight in flights:
+            self._dispatch(flight)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(SWEEP_SECONDS, self._end_overdue)
+        try:
+            return await request.future
+        finally:
+            future = request.future
+            if not future.done() or future.cancelled() or future.exception() is not None:
+                self._abandon(flights)
+
+    def attach(self, worker: str, link: Link) -> None:
+        """A worker is there: read its answers and give it images."""
+        self._workers[worker] = WorkerLink(worker, link)
+        self._loop.add_reader(link.fileno(), self._read, self._workers[worker])
+        homeless, self._homeless = self._homeless, []
+        for flight in homeless:
+            self._dispatch(flight)
+
+    def detach(self, worker: str, *, crashed: bool) -> None:
+        """A worker has ended (it was waited for): its images go to others or wait for the next.
+
+        Images that were on the device when the worker crashed are tried again one by one. An image that was there at
+        two crashes is answered with an error, so that it cannot take down one worker after the other.
+        """
+        gone = self._workers.pop(worker, None)
+        if gone is None:
+            return
+        self._disconnect(gone)
+        gone.link.close()
+        for flight in self._flights:
+            if flight.worker is gone:
+                self._rehome(flight, crashed=crashed)
+
+    def close(self) -> None:
+        """Forget all workers; what is in flight ends with its requests' deadlines."""
+        for worker in list(self._workers):
+            self.detach(worker, crashed=False)
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    def _dispatch(self, flight: Flight) -> None:
+        connected = [worker for worker in self._workers.values() if worker.connected]
+        if not connected:
+            flight.worker = None
+            self._homeless.append(flight)
+            return
+        worker = min(connected, key=lambda candidate: candidate.in_flight)
+        flight.worker = worker
+        worker.in_flight += 1
+        worker.submissions.append(Submission(flight.slot, flight.generation, flight.request.deadline, flight.alone))
+        self._plan_flush()
+
+    def _plan_flush(self) -> None:
+        """Send at the end of this turn of the loop, so that what became ready together travels together."""
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush_all)
+
+    def _flush_all(self) -> None:
+        self._flush_planned = False
+        for worker in list(self._workers.values()):
+            if not worker.connected:
+                continue
+            submissions, worker.submissions = worker.submissions, []
+            cancellations, worker.cancellations = worker.cancellations, []
+            try:
+                for first in range(0, len(submissions), MAX_ENTRIES):
+                    worker.link.send(pack_submissions(submissions[first : first + MAX_ENTRIES]))
+                for first in range(0, len(cancellations), MAX_ENTRIES):
+                    worker.link.send(pack_cancellations(cancellations[first : first + MAX_ENTRIES]))
+            except LinkClosedError:
+                self._disconnect(worker)
+                continue
+            if worker.link.has_backlog:
+                self._loop.add_writer(worker.link.fileno(), self._write, worker)
+
+    def _write(self, worker: WorkerLink) -> None:
+        try:
+            worker.link.flush()
+        except LinkClosedError:
+            self._disconnect(worker)
+            return
+        if not worker.link.has_backlog:
+            self._loop.remove_writer(worker.link.fileno())
+
+    def _read(self, worker: WorkerLink) -> None:
+        try:
+            messages = worker.link.receive_all()
+        except LinkClosedError:
+            # Its images move on when the supervisor has seen the process end: until then it might still write.
+            self._disconnect(worker)
+            return
+        for message in messages:
+            self._take_answer(unpack_answer(message))
+
+    def _disconnect(self, worker: WorkerLink) -> None:
+        if not worker.connected:
+            return
+        worker.connected = False
+        self._loop.remove_reader(worker.link.fileno())
+        self._loop.remove_writer(worker.link.fileno())
+        try:
+            for message in worker.link.receive_all():
+                self._take_answer(unpack_answer(message))
+        except LinkClosedError:
+            pass
+
+    def _take_answer(self, answer: Answer) -> None:
+        ended = [(entry.outcome, self._flights.end(entry.slot, entry.generation)) for entry in answer.slots]
+        scored = [flight.slot for outcome, flight in ended if flight is not None and outcome is Outcome.SCORED]
+        batch = BatchScores(self.area.scores[scored], self._output)
+        compute = answer.finished - answer.started
+        row = 0
+        for outcome, flight in ended:
+            if flight is None:
+                continue
+            if flight.worker is not None:
+                flight.worker.in_flight -= 1
+            self._free.give_back(flight.slot)
+            request = flight.request
+            if outcome is Outcome.SCORED:
+                queued = max(0.0, answer.started - request.submitted)
+                request.succeed(flight.row, ImageScores(batch, row, answer.size, queued, compute))
+                self._metrics.queue_seconds.observe(queued)
+                row += 1
+            elif outcome is Outcome.EXPIRED:
+                request.fail(DeadlineError("the deadline passed while the image waited for the device"))
+            elif outcome is Outcome.FAILED:
+                request.fail(
+                    InferenceError("the device failed while it ran this image's batch; the server's log says why")
+                )
+
+    def _rehome(self, flight: Flight, *, crashed: bool) -> None:
+        flight.worker = None
+        if crashed and self.area.running[flight.slot] == flight.generation:
+            flight.crashes += 1
+            flight.alone = True
+        self.area.running[flight.slot] = 0
+        if flight.request.future.done():
+            self._end_unsent(flight)
+        elif flight.crashes > CRASHES_ALLOWED:
+            self._metrics.poison_images.inc()
+            digest = hashlib.sha256(self.area.images[flight.slot].tobytes()).hexdigest()
+            logger.error("an image was on the device at %d crashes and is given up: sha256 %s", flight.crashes, digest)
+            flight.request.fail(
+                InferenceError(f"this image was on the device at {flight.crashes} crashes; it is not tried again")
+            )
+            self._end_unsent(flight)
+        else:
+            self._dispatch(flight)
+
+    def _abandon(self, flights: Sequence[Flight]) -> None:
+        """Nobody waits for these any more: free what no worker has, ask workers to drop the rest."""
+        for flight in flights:
+            if flight.worker is None:
+                if flight in self._homeless:
+                    self._homeless.remove(flight)
+                    self._end_unsent(flight)
+            else:
+                flight.worker.cancellations.append(Cancellation(flight.slot, flight.generation))
+                self._plan_flush()
+
+    def _end_unsent(self, flight: Flight) -> None:
+        if self._flights.end(flight.slot, flight.generation) is not None:
+            self._free.give_back(flight.slot)
+
+    def _end_overdue(self) -> None:
+        self._sweep = None
+        now = self._clock()
+        for flight in self._flights:
+            if flight.request.deadline <= now:
+                flight.request.fail(DeadlineError("the deadline passed before the device answered"))
+        if self._flights.count:
+            self._sweep = self._loop.call_later(SWEEP_SECONDS, self._end_overdue)

@@ -1,0 +1,35 @@
+"""The guide's normalisation, for models that do not normalise on the device themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repserve_server.imaging.preprocessing import CHANNELS, Preprocessing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def normalise(images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """(pixel / 255 - mean) / std, channels first.
+
+    The steps are the guide's, one after the other in float32: the numbers are the same to the last bit.
+
+    Args:
+        images: uint8 [n, crop, crop, 3], RGB.
+        preprocessing: Mean and standard deviation of each channel, in units of 1 (not of 255).
+
+    Returns:
+        A new C-contiguous float32 array [n, 3, crop, crop].
+    """
+    count, height, width, _ = images.shape
+    mean = np.array(preprocessing.mean, np.float32).reshape(CHANNELS, 1, 1)
+    std = np.array(preprocessing.std, np.float32).reshape(CHANNELS, 1, 1)
+    normalised = np.empty((count, CHANNELS, height, width), np.float32)
+    normalised[...] = images.transpose(0, 3, 1, 2)
+    normalised /= np.float32(255)
+    normalised -= mean
+    normalised /= std
+    return normalised

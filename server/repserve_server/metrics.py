@@ -1,0 +1,87 @@
+"""Metrics of several processes as one: each keeps an ordinary registry, the supervisor merges snapshots of them.
+
+A snapshot is plain data that fits into a control message. Counters and histograms of a process that ended stay in the
+sums, so that totals never fall; its gauges go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+Snapshot = list[dict[str, Any]]
+"""Families: name, type, help, and samples as [name, labels, value]."""
+
+
+def take_snapshot(registry: CollectorRegistry) -> Snapshot:
+    """What a process's registry holds now; series that were never touched are left out."""
+    return [
+        {
+            "name": family.name,
+            "type": family.type,
+            "help": family.documentation,
+            "samples": [
+                [sample.name, sample.labels, sample.value]
+                for sample in family.samples
+                if not sample.name.endswith("_created")
+            ],
+        }
+        for family in registry.collect()
+    ]
+
+
+class MergedCollector(Collector):
+    """The sum over processes of their last snapshots, as a collector for one registry."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Snapshot] = {}
+        self._ended: dict[tuple[str, str], tuple[dict[str, str], float]] = {}
+        self._families: dict[str, tuple[str, str]] = {}
+
+    def update(self, process: str, snapshot: Snapshot) -> None:
+        """Take a process's newest snapshot."""
+        self._live[process] = snapshot
+        for family in snapshot:
+            self._families[family["name"]] = (family["type"], family["help"])
+
+    def end(self, process: str) -> None:
+        """Keep the totals of a process that ended, drop its gauges."""
+        for family in self._live.pop(process, []):
+            if family["type"] != "gauge":
+                _add(self._ended, family["samples"])
+
+    def collect(self) -> Iterator[Metric]:
+        """One family for each name, summed over live and ended processes."""
+        sums = {key: (labels, value) for key, (labels, value) in self._ended.items()}
+        owner: dict[str, str] = {}
+        for snapshot in self._live.values():
+            for family in snapshot:
+                _add(sums, family["samples"])
+        for name, (kind, _) in self._families.items():
+            owner.update(dict.fromkeys(_sample_names(name, kind), name))
+        metrics = {name: Metric(name, text, kind) for name, (kind, text) in self._families.items()}
+        for (sample, _), (labels, value) in sums.items():
+            metrics[owner[sample]].add_sample(sample, labels, value)
+        yield from metrics.values()
+
+
+def _sample_names(family: str, kind: str) -> tuple[str, ...]:
+    if kind == "counter":
+        return (f"{family}_total",)
+    if kind == "histogram":
+        return (f"{family}_bucket", f"{family}_sum", f"{family}_count")
+    return (f"{family}_info",) if kind == "info" else (family,)
+
+
+def _add(
+    sums: dict[tuple[str, str], tuple[dict[str, str], float]],
+    samples: Iterable[tuple[str, dict[str, str], float]],
+) -> None:
+    for name, labels, value in samples:
+        key = (name, repr(sorted(labels.items())))
+        known = sums.get(key)
+        sums[key] = (labels, value + (known[1] if known else 0.0))

@@ -1,0 +1,71 @@
+"""model.toml: what a model folder says of itself. Every key is optional; the guide's values are the defaults."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from repserve_server.imaging.preprocessing import Preprocessing
+
+CONFIG_NAME = "model.toml"
+
+
+class RepositoryError(Exception):
+    """A model folder that cannot be served as it is; the message names file, key and what was expected."""
+
+
+class ModelConfig(BaseModel):
+    """The content of a model.toml.
+
+    Attributes:
+        description: for people.
+        labels: file with one class name a line, beside model.toml.
+        output: whether the model gives logits, which softmax turns into probabilities, or probabilities.
+        max_batch: the largest batch to run.
+        compiled_sizes: batch sizes the model is compiled for, on devices that need fixed ones.
+        obtain: the command that makes a version where there is none.
+        preprocessing: what is done to an image.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = ""
+    labels: str = "labels.txt"
+    output: Literal["logits", "probabilities"] = "logits"
+    max_batch: int = Field(default=16, ge=1, le=256)
+    compiled_sizes: tuple[int, ...] | None = None
+    obtain: str = ""
+    preprocessing: Preprocessing = Field(default_factory=Preprocessing)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read a model folder's model.toml; without one, everything has its default.
+
+    Raises:
+        RepositoryError: the file is not TOML, or a key is unknown or has a wrong value.
+    """
+    path = folder / CONFIG_NAME
+    if not path.exists():
+        return ModelConfig()
+    try:
+        return ModelConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise RepositoryError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise RepositoryError(f"{path}: {_describe(error)}") from error
+
+
+def _describe(error: ValidationError) -> str:
+    """Each problem as: key, what was wrong, what was got."""
+    problems = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "file"
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(ModelConfig.model_fields)
+            problems.append(f"key {key!r} is not known; the keys are {known}")
+        else:
+            problems.append(f"key {key!r}: {problem['msg']}, got {problem['input']!r}")
+    return "; ".join(problems)

@@ -1,0 +1,73 @@
+"""Finding the models and versions of a repository: <model>/model.toml, <model>/<version>/<model files>."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from repserve_server.repository.config import ModelConfig, RepositoryError, read_config
+
+MODEL_SUFFIXES = (".onnx", ".om")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model in the repository.
+
+    Attributes:
+        name: the folder's name, by which requests ask for it.
+        path: the folder.
+        config: its model.toml.
+        labels: class names by index; empty when there is no labels file.
+        versions: numbers of the version folders that hold a model file, ascending.
+        problem: why nothing of it can be served; empty when the newest version can be tried.
+    """
+
+    name: str
+    path: Path
+    config: ModelConfig = field(default_factory=ModelConfig)
+    labels: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
+    problem: str = ""
+
+
+def scan_repository(root: Path) -> list[ModelFolder]:
+    """Every model folder below ``root``, by name.
+
+    Raises:
+        RepositoryError: ``root`` is not a folder.
+    """
+    if not root.is_dir():
+        raise RepositoryError(f"the model repository {str(root)!r} is not a folder; give one with --model-repository")
+    return [
+        _read_model(path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))
+    ]
+
+
+def _read_model(path: Path) -> ModelFolder:
+    try:
+        config = read_config(path)
+        labels = _read_labels(path, config)
+    except RepositoryError as error:
+        return ModelFolder(path.name, path, problem=str(error))
+    versions = tuple(sorted(int(folder.name) for folder in path.iterdir() if _is_version(folder)))
+    problem = ""
+    if not versions:
+        how = config.obtain or f"put a model at {path / '1' / 'model.onnx'}"
+        problem = f"no version is there yet; to get one: {how}"
+    return ModelFolder(path.name, path, config, labels, versions, problem)
+
+
+def _is_version(folder: Path) -> bool:
+    return (
+        folder.is_dir() and folder.name.isdecimal() and any(file.suffix in MODEL_SUFFIXES for file in folder.iterdir())
+    )
+
+
+def _read_labels(path: Path, config: ModelConfig) -> tuple[str, ...]:
+    file = path / config.labels
+    if file.is_file():
+        return tuple(line.strip() for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+    if "labels" in config.model_fields_set:
+        raise RepositoryError(f"{path / 'model.toml'}: key 'labels' names {config.labels!r}, which is not there")
+    return ()

@@ -1,0 +1,113 @@
+"""A child process: started fresh (never forked), spoken to over a control channel, always waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from repserve_server.channel.control import ControlChannel, ControlMessage
+from repserve_server.channel.link import LinkClosedError, link_pair
+
+logger = logging.getLogger(__name__)
+
+
+class Child:
+    """One process. Must be started from the supervisor's main thread: a child dies with the thread that started it.
+
+    Attributes:
+        name: for logs and metrics; unique among all children that ever ran.
+        exited: set when the process has ended and was waited for.
+        returncode: its exit status then; negative for the number of a signal.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        role: str,
+        module: str,
+        on_message: Callable[[Child, ControlMessage], None],
+        on_exit: Callable[[Child], None],
+    ) -> None:
+        self.name, self.role = name, role
+        self.exited = asyncio.Event()
+        self.returncode: int | None = None
+        self.metrics_asked = False
+        self._on_message, self._on_exit = on_message, on_exit
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = link_pair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+            )
+        self._control = ControlChannel(ours)
+        self._process_descriptor = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._control.fileno(), self._receive)
+        self._loop.add_reader(self._process_descriptor, self._reap)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.returncode is None
+
+    def send(self, kind: str, body: dict[str, Any] | None = None, descriptors: list[int] | None = None) -> None:
+        """Send a control message; nothing happens if the process is gone, its end is noticed anyway."""
+        if not self.alive:
+            return
+        try:
+            self._control.send(kind, body, descriptors)
+        except LinkClosedError:
+            return
+        if self._control.has_backlog:
+            self._loop.add_writer(self._control.fileno(), self._flush)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.alive:
+            self._process.send_signal(signal.SIGKILL)
+
+    def _flush(self) -> None:
+        try:
+            self._control.flush()
+        except LinkClosedError:
+            self._loop.remove_writer(self._control.fileno())
+            return
+        if not self._control.has_backlog:
+            self._loop.remove_writer(self._control.fileno())
+
+    def _receive(self) -> None:
+        try:
+            while (message := self._control.receive()) is not None:
+                self._on_message(self, message)
+        except LinkClosedError:
+            self._loop.remove_reader(self._control.fileno())
+
+    def _reap(self) -> None:
+        self._loop.remove_reader(self._process_descriptor)
+        os.close(self._process_descriptor)
+        self._receive()
+        self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
+        self._control.close()
+        self.returncode = self._process.wait()
+        self.exited.set()
+        self._on_exit(self)
+
+
+def describe_exit(returncode: int | None) -> str:
+    """An exit status in words."""
+    if returncode is not None and returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"exited with status {returncode}"

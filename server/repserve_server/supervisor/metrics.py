@@ -1,0 +1,117 @@
+"""The metrics of the whole server: what frontends and workers count, summed, and what only the supervisor knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from repserve_server.dataplane.models import ModelInfo
+from repserve_server.metrics import MergedCollector
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class ServerMetrics:
+    """One registry for /metrics."""
+
+    def __init__(self, models: Callable[[], list[ModelInfo]]) -> None:
+        self.registry = CollectorRegistry()
+        self.children = MergedCollector()
+        self.processes = ProcessCollector()
+        self.restarts = Counter(
+            "repserve_restarts",
+            "Processes started again after they ended by themselves.",
+            ("role",),
+            registry=self.registry,
+        )
+        self.registry.register(self.children)
+        self.registry.register(self.processes)
+        self.registry.register(_ModelCollector(models))
+
+
+class _ModelCollector(Collector):
+    """The state of each model and what runs it."""
+
+    def __init__(self, models: Callable[[], list[ModelInfo]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        """One series for each model, and one for each worker that is ready."""
+        ready = GaugeMetricFamily(
+            "repserve_model_ready", "1 when the model answers.", labels=("model", "version", "state")
+        )
+        instances = GaugeMetricFamily(
+            "repserve_instance_info",
+            "Ready workers by what they run on; simulated ones have no device.",
+            labels=("model", "version", "device", "backend", "precision", "simulated"),
+        )
+        counts: dict[tuple[str, ...], int] = {}
+        for info in self._models():
+            ready.add_metric((info.name, info.version, info.state), float(info.ready))
+            for instance in info.instances:
+                simulated = str(instance.simulated).lower()
+                key = (
+                    info.name,
+                    info.version,
+                    instance.device,
+                    instance.backend,
+                    instance.precision,
+                    simulated,
+                )
+                counts[key] = counts.get(key, 0) + 1
+        for labels, count in counts.items():
+            instances.add_metric(labels, count)
+        yield ready
+        yield instances
+
+
+class ProcessCollector(Collector):
+    """CPU time and memory of the server's processes by role; the CPU time of ended ones is kept."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, str] = {os.getpid(): "supervisor"}
+        self._seen: dict[int, float] = {}
+        self._ended: dict[str, float] = {}
+
+    def add(self, pid: int, role: str) -> None:
+        """Watch a process."""
+        self._live[pid] = role
+
+    def end(self, pid: int) -> None:
+        """A process has ended: keep the CPU time it was last seen with."""
+        role = self._live.pop(pid)
+        self._ended[role] = self._ended.get(role, 0.0) + self._seen.pop(pid, 0.0)
+
+    def collect(self) -> Iterator[Metric]:
+        """One series a role."""
+        cpu, memory = dict(self._ended), dict.fromkeys(self._live.values(), 0)
+        for pid, role in list(self._live.items()):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            except OSError:
+                continue
+            # proc(5): utime and stime are fields 14 and 15, rss is 24; the first here is field 3.
+            seconds = (int(fields[11]) + int(fields[12])) / _TICKS
+            self._seen[pid] = seconds
+            cpu[role] = cpu.get(role, 0.0) + seconds
+            memory[role] += int(fields[21]) * _PAGE
+        seconds_family = CounterMetricFamily(
+            "repserve_process_cpu_seconds", "CPU time of the server's processes.", labels=("role",)
+        )
+        memory_family = GaugeMetricFamily(
+            "repserve_process_resident_memory_bytes",
+            "Resident memory of the server's processes; slots they share count in each.",
+            labels=("role",),
+        )
+        for role, value in cpu.items():
+            seconds_family.add_metric((role,), value)
+        for role, value in memory.items():
+            memory_family.add_metric((role,), value)
+        yield seconds_family
+        yield memory_family

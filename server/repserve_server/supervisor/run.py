@@ -1,0 +1,24 @@
+"""Running the server: settings are said once, errors at start end it with one line."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from repserve_server.supervisor.supervisor import NothingToServeError, Supervisor
+
+if TYPE_CHECKING:
+    from repserve_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def run_server(settings: Settings) -> int:
+    """Run the server until it is told to stop; returns its exit status."""
+    effective = ", ".join(f"{name} = {value}" for name, value in settings.model_dump(mode="json").items())
+    logger.info("settings: %s", effective)
+    try:
+        return await Supervisor(settings).run()
+    except NothingToServeError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the message says it all
+        return 1

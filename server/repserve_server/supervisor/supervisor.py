@@ -1,0 +1,198 @@
+"""The supervisor: the server's first process. It carries no image."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING
+
+from repserve_server.repository.scan import ModelFolder, scan_repository
+from repserve_server.supervisor.fleet import Fleet
+from repserve_server.supervisor.http import OperatorServer
+from repserve_server.supervisor.metrics import ServerMetrics
+from repserve_server.supervisor.models import ModelVersion
+from repserve_server.supervisor.ports import client_host, join_address, reserve_port
+
+if TYPE_CHECKING:
+    from repserve_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+METRICS_SECONDS = 1.0
+"""How often the children's counts are taken; a dead process's counts since the last time are lost."""
+SCRAPE_SECONDS = 0.5
+"""How long a scrape waits for a busy child before it shows that child's last counts."""
+STOP_SECONDS = 5.0
+"""How long a child may take to end once it has nothing left to do."""
+
+
+class NothingToServeError(Exception):
+    """No model of the repository can be served."""
+
+
+class Supervisor:
+    """Runs the server from start to exit."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._changed = asyncio.Event()
+        self._signals = 0
+        self._signalled = asyncio.Event()
+        self._draining = False
+        self._announced = False
+        self._loop = asyncio.get_running_loop()
+        self.models = [ModelVersion(folder, settings) for folder in self._choose_folders()]
+        self._metrics = ServerMetrics(lambda: [model.describe() for model in self.models])
+        self._reservation = reserve_port(settings.host, settings.grpc_port, "--grpc-port")
+        self._grpc_port = int(self._reservation.getsockname()[1])
+        self._http = OperatorServer(
+            settings.host,
+            settings.metrics_port,
+            self._metrics.registry,
+            self._refresh_metrics,
+            self._readiness,
+        )
+        address = join_address(settings.host, self._grpc_port)
+        self._fleet = Fleet(settings, address, self.models, self._metrics, self._changed.set)
+
+    async def run(self) -> int:
+        """Serve until a signal, then drain.
+
+        Returns:
+            The exit status: 0 when every request that was taken was answered.
+
+        Raises:
+            NothingToServeError: no model can be served.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._take_signal, number)
+        self._http.start()
+        self._fleet.start()
+        ticker = self._loop.create_task(self._tick())
+        try:
+            await self._serve()
+            return await self._drain()
+        finally:
+            ticker.cancel()
+            await self._stop()
+
+    def _choose_folders(self) -> list[ModelFolder]:
+        folders = scan_repository(self._settings.model_repository)
+        wanted = set(self._settings.model)
+        missing = wanted - {folder.name for folder in folders}
+        if missing or not folders:
+            names = ", ".join(folder.name for folder in folders) or "no models"
+            asked = f"has no model {', '.join(sorted(missing))}; " if missing else ""
+            raise NothingToServeError(f"{self._settings.model_repository} {asked}it has {names}")
+        return [folder for folder in folders if not wanted or folder.name in wanted]
+
+    async def _serve(self) -> None:
+        """Until a signal comes: announce readiness once, and give up when nothing can ever be served."""
+        signalled = asyncio.ensure_future(self._signalled.wait())
+        while not signalled.done():
+            changed = asyncio.ensure_future(self._changed.wait())
+            await asyncio.wait((changed, signalled), return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            self._changed.clear()
+            if all(model.state in ("absent", "failed") for model in self.models):
+                reasons = "; ".join(f"{model.name}: {model.reason}" for model in self.models)
+                raise NothingToServeError(f"no model can be served: {reasons}")
+            if not self._announced and self._readiness()[0]:
+                self._announce()
+
+    def _announce(self) -> None:
+        self._announced = True
+        host = client_host(self._settings.host)
+        grpc, http = join_address(host, self._grpc_port), f"http://{join_address(host, self._http.port)}"
+        for model in self.models:
+            if model.state != "ready":
+                logger.warning("model %s is not served: %s", model.name, model.reason)
+        logger.info("ready: gRPC on %s, metrics and health on %s", grpc, http)
+        if self._settings.ready_file is not None:
+            content = json.dumps({"grpc": grpc, "metrics": http, "pid": os.getpid()})
+            partial = self._settings.ready_file.with_name(self._settings.ready_file.name + ".part")
+            partial.write_text(content, encoding="utf-8")
+            partial.replace(self._settings.ready_file)
+
+    async def _drain(self) -> int:
+        """Let the frontends answer what they have taken, for a limited time."""
+        self._draining = True
+        logger.info("draining: new requests are refused, those under way are answered")
+        self._fleet.broadcast("drain")
+        hurried = self._signals
+        deadline = self._loop.time() + self._settings.drain_seconds
+        while not all(place.drained for place in self._fleet.frontends):
+            self._changed.clear()
+            remaining = deadline - self._loop.time()
+            if remaining <= 0 or self._signals > hurried:
+                why = "a second signal" if self._signals > hurried else f"{self._settings.drain_seconds:.0f} s"
+                logger.error("the drain ended after %s with requests unanswered", why)
+                return 1
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(remaining, 0.1))
+            except TimeoutError:
+                continue
+        logger.info("drained: every request under way was answered")
+        return 0
+
+    async def _stop(self) -> None:
+        """End frontends, then workers; whoever does not end by itself is killed."""
+        self._fleet.no_more_restarts()
+        for role in ("frontend", "worker"):
+            children = [child for child in self._fleet.children if child.role == role]
+            for child in children:
+                child.send("stop")
+            waiting = [asyncio.ensure_future(child.exited.wait()) for child in children]
+            if waiting:
+                await asyncio.wait(waiting, timeout=STOP_SECONDS)
+            for child in children:
+                if child.alive:
+                    logger.warning("%s did not end and is killed", child.name)
+                    child.kill()
+            if waiting:
+                await asyncio.wait(waiting)
+        if self._settings.ready_file is not None and self._announced:
+            self._settings.ready_file.unlink(missing_ok=True)
+        self._http.stop()
+        self._reservation.close()
+
+    def _take_signal(self, number: int) -> None:
+        self._signals += 1
+        logger.info("got %s", signal.Signals(number).name)
+        self._signalled.set()
+        self._changed.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(METRICS_SECONDS)
+            self._fleet.ask_metrics()
+
+    def _refresh_metrics(self) -> None:
+        """Called from the HTTP threads: newest counts, or the last ones of children that are busy."""
+        asked = asyncio.run_coroutine_threadsafe(self._ask_metrics(), self._loop)
+        try:
+            asked.result(2 * SCRAPE_SECONDS)
+        except FutureTimeoutError:
+            asked.cancel()
+
+    async def _ask_metrics(self) -> None:
+        self._fleet.ask_metrics()
+        try:
+            await asyncio.wait_for(self._fleet.metrics_answered.wait(), SCRAPE_SECONDS)
+        except TimeoutError:
+            return
+
+    def _readiness(self) -> tuple[bool, str]:
+        if self._draining:
+            return False, "draining"
+        states = [model.state for model in self.models]
+        waiting = [model.name for model in self.models if model.state in ("loading", "restarting")]
+        if waiting:
+            return False, f"loading: {', '.join(waiting)}"
+        if not all(place.started for place in self._fleet.frontends):
+            return False, "a frontend is starting"
+        return ("ready" in states), ("ready" if "ready" in states else "no model is ready")

@@ -1,0 +1,136 @@
+"""The worker's process: loads its model, warms it up, says what it measured, then runs the loop until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from repserve_server.backends.base import Backend, BackendError, BackendOptions
+from repserve_server.backends.factory import create_backend
+from repserve_server.channel.control import ControlChannel, ControlMessage
+from repserve_server.channel.link import Link, LinkClosedError
+from repserve_server.channel.slots import SlotArea, SlotLayout
+from repserve_server.errors import RepServeError
+from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.logs import configure_logging
+from repserve_server.metrics import take_snapshot
+from repserve_server.process import become_child
+from repserve_server.worker.loop import WorkerLoop
+from repserve_server.worker.metrics import WorkerMetrics
+from repserve_server.worker.planner import BatchCosts
+from repserve_server.worker.warm_up import measure_costs
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """Ties the loop to the supervisor's control channel."""
+
+    def __init__(self, control: ControlChannel, backend: Backend, costs: BatchCosts, metrics: WorkerMetrics) -> None:
+        self._control, self._backend, self._metrics = control, backend, metrics
+        self._loop = WorkerLoop(backend, costs, metrics)
+        self._loop.watch(control.fileno(), self._take_control_messages)
+
+    def run(self) -> None:
+        """Serve until the supervisor says stop or is gone."""
+        self._loop.run()
+
+    def _take_control_messages(self) -> None:
+        try:
+            while (message := self._control.receive()) is not None:
+                self._take(message)
+        except LinkClosedError:
+            logger.warning("the supervisor is gone; stopping")
+            self._loop.stop()
+
+    def _take(self, message: ControlMessage) -> None:
+        if message.kind == "attach":
+            memory, link = message.descriptors
+            layout = SlotLayout.from_body(message.body["layout"])
+            self._loop.add_source(message.body["frontend"], SlotArea(layout, memory), Link(socket.socket(fileno=link)))
+            os.close(memory)
+        elif message.kind == "metrics":
+            self._metrics.set_figures(self._backend.figures())
+            self._control.send("metrics", {"snapshot": take_snapshot(self._metrics.registry)})
+        elif message.kind == "stop":
+            self._loop.stop()
+
+
+def _options(body: dict[str, Any]) -> BackendOptions:
+    sizes = body["compiled_sizes"]
+    return BackendOptions(
+        device=body["device"],
+        folder=Path(body["folder"]),
+        runtime=body["runtime"],
+        precision=body["precision"],
+        threads=body["threads"],
+        max_batch=body["max_batch"],
+        compiled_sizes=None if sizes is None else tuple(sizes),
+        classes=body["classes"],
+        preprocessing=Preprocessing.model_validate(body["preprocessing"]),
+    )
+
+
+def _check_labels(backend: Backend, labels: int | None) -> None:
+    if labels not in (None, backend.classes):
+        raise BackendError(f"labels.txt names {labels} classes and the model gives {backend.classes}")
+
+
+def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None:
+    """Load and warm up; tell the supervisor how it went."""
+    try:
+        backend = create_backend(_options(body))
+        _check_labels(backend, body["classes"])
+        costs = measure_costs(backend)
+    except RepServeError as error:
+        control.send("failed", {"reason": error.message})
+        return None
+    except Exception as error:
+        logger.exception("loading failed")
+        control.send("failed", {"reason": f"loading failed, the log says where: {error!r}"})
+        return None
+    metrics = WorkerMetrics(body["model"], body["version"], body["device"])
+    control.socket.setblocking(False)
+    worker = WorkerProcess(control, backend, costs, metrics)
+    control.send(
+        "ready",
+        {
+            "backend": backend.name,
+            "precision": backend.precision,
+            "simulated": backend.simulated,
+            "shape": backend.input.shape,
+            "dtype": backend.input.dtype,
+            "classes": backend.classes,
+            "max_batch": costs.largest,
+            "batch_seconds": {str(size): seconds for size, seconds in costs.measured.items()},
+            "best_image_seconds": costs.seconds[costs.best_rate] / costs.best_rate,
+        },
+    )
+    worker.run()
+    for statistic, value in backend.figures().items():
+        logger.info("SIMULATED %s: woke up %s %.0f microseconds late", body["device"], statistic, value * 1e6)
+    backend.close()
+    return worker
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m repserve_server.worker.process CONTROL_DESCRIPTOR SUPERVISOR_PID``, started by the supervisor."""
+    descriptor, parent = (int(argument) for argument in arguments)
+    become_child(parent, "repserve-worker")
+    control = ControlChannel(socket.socket(fileno=descriptor), blocking=True)
+    try:
+        message = control.receive()
+        if message is None or message.kind != "load":
+            raise ValueError(f"expected the message 'load' first, got {message}")
+        configure_logging(message.body["process"], message.body["log_level"])
+        return 0 if _load(control, message.body) is not None else 1
+    except LinkClosedError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from array import array
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from repserve_bench.accuracy import Accuracy
+from repserve_bench.dataset import Dataset, Sample
+from repserve_bench.load import LoadResult, LoadSettings
+from repserve_bench.report import Report, write_json, write_predictions
+from repserve_bench.tally import Tally
+from repserve_client.results import InstanceInfo, ModelInfo, RankedClass
+from rich.console import Console
+
+INSTANCE = InstanceInfo(device="cpu", backend="openvino", precision="f32", simulated=False, batch_seconds={})
+SIMULATED = InstanceInfo(device="sim:310p", backend="simulated", precision="none", simulated=True, batch_seconds={})
+MODEL = ModelInfo(name="digits", version="1", ready=True, reason="", crop=224, classes=10, instances=(INSTANCE,))
+SETTINGS = LoadSettings("127.0.0.1:8001")
+
+
+@pytest.fixture
+def report() -> Report:
+    tally = Tally(
+        requests=5,
+        images=4,
+        latencies=array("d", [0.010, 0.020, 0.030, 0.040]),
+        statuses=Counter(OK=4, INTERNAL=1),
+        retries=Counter(UNAVAILABLE=2),
+        failures={"INTERNAL": "a NaN"},
+        accuracy=Accuracy(images=4, top1_hits=3, top5_hits=4),
+        versions=Counter({"1": 4}),
+        batch_size_sum=8,
+        decode_seconds=0.004,
+        queue_seconds=0.008,
+        compute_seconds=0.012,
+    )
+    result = LoadResult(
+        tally=tally,
+        elapsed=2.0,
+        processes=1,
+        cpu_seconds=0.5,
+        busiest_share=0.25,
+        predictions={"b.jpg": RankedClass(7, "seven", 0.75), "a.jpg": RankedClass(3, "three, or so", 0.5)},
+        requests_kept=True,
+    )
+    dataset = Dataset((Sample(Path("a.jpg"), 3), Sample(Path("b.jpg"), 7)), 1, 2)
+    return Report(dataset, SETTINGS, MODEL, result)
+
+
+def render(report: Report) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(report.to_table())
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_table_shows_what_was_measured(report: Report) -> None:
+    text = render(report)
+    for part in (
+        "cpu (openvino, precision f32)",
+        "2.0 fps",
+        "20.00 / 40.00 / 40.00 / 40.00 ms",
+        "75.00 %",
+        "100.00 %",
+        "1 (INTERNAL 1)",
+        "UNAVAILABLE 2",
+        "1.00 ms",
+        "2.00 ms",
+        "3.00 ms",
+    ):
+        assert part in text
+    assert "SIMULATED" not in text
+
+
+def test_a_simulated_model_has_no_accuracy_anywhere(report: Report) -> None:
+    simulated = replace(report, model=replace(MODEL, instances=(SIMULATED,)))
+    text = render(simulated)
+    assert "SIMULATED" in text
+    assert text.count("not measured: simulated") == 2
+    assert "75.00 %" not in text
+    content = json.loads(json.dumps(simulated.to_json(), default=str))
+    assert content["accuracy"] == {"top1": None, "top5": None, "missing": "not measured: simulated"}
+    assert content["model"]["simulated"] is True
+
+
+def test_without_labels_there_is_no_accuracy(report: Report) -> None:
+    unlabelled = replace(report, dataset=Dataset((Sample(Path("a.jpg")),)))
+    assert "not measured: no labels" in render(unlabelled)
+
+
+def test_the_json_file_holds_everything(report: Report, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    write_json(file, report.to_json())
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert (content["schema"], content["schema_version"]) == ("repserve.bench.run", 1)
+    assert content["accuracy"] == {"images": 4, "top1": 0.75, "top5": 1.0}
+    assert content["latency_seconds"] == {"p50": 0.02, "p90": 0.04, "p99": 0.04, "max": 0.04}
+    assert content["failed_requests"] == 1
+    assert content["statuses"] == {"OK": 4, "INTERNAL": 1}
+    assert content["mean_batch_size"] == 2
+    assert content["settings"]["concurrency"] == 32
+    assert content["dataset"]["images_without_label"] == 1
+    assert content["dataset"]["labels_without_image"] == 2
+    environment = content["environment"]
+    assert environment["cores"] >= 1
+    assert environment["date_utc"].endswith("+00:00")
+    assert "grpcio" in environment["packages"]
+
+
+def test_predictions_are_written_by_image(report: Report, tmp_path: Path) -> None:
+    file = tmp_path / "predictions.csv"
+    write_predictions(file, report)
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows == [
+        {"image": "a.jpg", "predicted_index": "3", "label": "three, or so", "probability": "0.500000"},
+        {"image": "b.jpg", "predicted_index": "7", "label": "seven", "probability": "0.750000"},
+    ]
+
+
+def test_a_busy_client_is_said(report: Report) -> None:
+    assert not any("bottleneck" in line for line in report.warnings())
+    busy = replace(report, result=replace(report.result, busiest_share=0.95))
+    assert any("client was the bottleneck" in line for line in busy.warnings())
+
+
+def test_failures_are_told_with_their_message(report: Report) -> None:
+    assert "INTERNAL: a NaN" in report.warnings()
+
+
+def test_nothing_answered_is_shown_without_figures(report: Report) -> None:
+    empty = replace(
+        report,
+        result=replace(report.result, tally=Tally(requests=3, statuses=Counter(INTERNAL=3)), predictions={}),
+    )
+    text = render(empty)
+    assert "- / - / - / - ms" in text
+    assert "no labelled image was answered" in text

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repserve_client import Client, ClientError
-
 from repserve_bench.cli import INTERRUPTED, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.load import LoadError, LoadSettings
@@ -18,12 +16,14 @@ from repserve_bench.run import replay
 from repserve_bench.served_model import choose_model, list_models
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 from repserve_bench.table import TableSettings, measure_table
+from repserve_client import Client, ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from repserve_client.results import RankedClass
     from rich.console import Console
+
+    from repserve_client.results import RankedClass
 
 REPOSITORY = Path("model_repo")
 DIGITS = "repvgg_digits"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from repserve_server.backends.published import OFFICIAL_TOP1, PUBLISHED_DEVICES, PUBLISHED_TOP1
 from rich import box
 from rich.table import Table
+
+from repserve_server.backends.published import OFFICIAL_TOP1, PUBLISHED_DEVICES, PUBLISHED_TOP1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,9 @@ COLUMNS = ("", "official pth", "310P om", "T4 fps", "310 fps", "310P fps", "meas
 FIRST_MEASURED_COLUMN = 6
 TEXT_COLUMNS = frozenset({0, 6, 8})
 WRAPPED_COLUMNS = frozenset({6, 8})
+SIMULATED_PREFIX = "sim:"
+FED_SHARE = 0.9
+"""Below this share of its published throughput a simulated device was waiting for images."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,22 @@ def table_cells(rows: Sequence[MeasuredRow]) -> list[tuple[str, ...]]:
     return cells
 
 
+def shortfalls(rows: Sequence[MeasuredRow]) -> list[str]:
+    """Says of which simulated rows the figure is this machine's limit, not that of the published device."""
+    lines = []
+    for row in rows:
+        published = PUBLISHED_DEVICES.get(row.device.removeprefix(SIMULATED_PREFIX)) if row.simulated else None
+        if published is None or row.max_batch not in published.card_fps:
+            continue
+        device_fps = row.max_batch / published.batch_seconds(row.max_batch)
+        if row.fps < FED_SHARE * device_fps:
+            lines.append(
+                f"{row.device} at max batch {row.max_batch}: the device takes {device_fps:.0f} fps; "
+                f"{row.fps:.1f} is what this machine could feed it."
+            )
+    return lines
+
+
 def rich_table(rows: Sequence[MeasuredRow]) -> Table:
     """Returns the table for a terminal; from 80 columns on no figure is wrapped or cut."""
     models = ", ".join(dict.fromkeys(row.model for row in rows)) or "nothing measured"
@@ -95,4 +115,5 @@ def rich_table(rows: Sequence[MeasuredRow]) -> Table:
 def markdown_table(rows: Sequence[MeasuredRow]) -> str:
     """Returns the table and its notes as GitHub Markdown."""
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *table_cells(rows)]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + [""] + list(NOTES)) + "\n"
+    notes = [*NOTES, *shortfalls(rows)]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + [""] + notes) + "\n"

@@ -19,9 +19,8 @@ from repserve_bench.tally import Tally
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from repserve_client.results import RankedClass
-
     from repserve_bench.dataset import Sample
+    from repserve_client.results import RankedClass
 
     Progress = Callable[[Tally, float], None]
 

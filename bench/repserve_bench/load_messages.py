@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from repserve_client.results import RankedClass
-
     from repserve_bench.dataset import Sample
     from repserve_bench.payloads import InputSettings
+    from repserve_client.results import RankedClass
 
 
 @dataclass(frozen=True)

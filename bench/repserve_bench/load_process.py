@@ -15,19 +15,17 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from repserve_client.errors import ClientError
-from repserve_client.results import RankedClass
-from repserve_client.retry import Attempts, RetryPolicy
-
 from repserve_bench.load_messages import Failed, Finished, Job, Ready
 from repserve_bench.payloads import PayloadError, Payloads
 from repserve_bench.tally import Tally
 from repserve_bench.transport import StreamTransport, Transport, UnaryTransport, open_channels
+from repserve_client.errors import ClientError
+from repserve_client.results import RankedClass
+from repserve_client.retry import Attempts, RetryPolicy
 
 if TYPE_CHECKING:
-    from repserve_protos.v1 import classification_pb2 as pb
-
     from repserve_bench.dataset import Sample
+    from repserve_protos.v1 import classification_pb2 as pb
 
 CONNECT_TIMEOUT = 5.0
 REPORT_INTERVAL = 0.2

@@ -117,6 +117,7 @@ def crop_pixels(samples: Sequence[Sample], *, crop: int, resize: int) -> bytes:
     """
     try:
         import numpy as np
+
         from repserve_server.errors import ImageError
         from repserve_server.imaging.decode import preprocess_into
         from repserve_server.imaging.preprocessing import Preprocessing

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from repserve_server.backends.base import BackendError, BackendOptions, Precision
-from repserve_server.backends.factory import create_backend
-from repserve_server.imaging.decode import preprocess_into
-from repserve_server.imaging.preprocessing import Preprocessing
+from rich import box
 from rich.table import Table
 
 from repserve_bench.cli import EXISTING_FOLDER, INTERRUPTED, OUTPUT_FILE, make_console
@@ -27,11 +24,15 @@ from repserve_bench.random_model import ConversionError, ensure_random_model
 from repserve_bench.report import write_json
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 from repserve_bench.table import BUNDLED_IMAGES
+from repserve_server.backends.base import BackendError, BackendOptions, Precision
+from repserve_server.backends.factory import create_backend
+from repserve_server.imaging.decode import preprocess_into
+from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
 
     from repserve_bench.dataset import Sample
 
@@ -39,6 +40,10 @@ MODEL = "repvgg_a0"
 MAX_BATCH = 16
 CONCURRENCY = 32
 SIMULATED_DEVICE = "sim:310p"
+COLUMNS = (
+    *("device", "load", "fps", "p50\nms", "p99\nms", "mean\nbatch"),
+    *("server\nCPU-ms", "client\nCPU-ms", "failed"),
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessi
             preprocessing=preprocessing,
         )
     )
-    batch = np.zeros((MAX_BATCH, *backend.input.shape), backend.input.dtype)
+    noise = np.random.default_rng(0).integers(0, 256, (MAX_BATCH, *backend.input.shape), np.uint8)
+    batch = noise.astype(backend.input.dtype)
     backend.run(batch)
     images = 0
     started, cpu_started = time.monotonic(), time.process_time()
@@ -201,24 +207,16 @@ def _load(server: ServerProcess, seconds: float) -> LoadSettings:
 
 def figures_table(figures: Sequence[ServedFigures]) -> Table:
     """Returns the served figures as a table; simulated devices are marked."""
-    table = Table(title=f"Served {MODEL}", title_justify="left")
-    for column in (
-        "device",
-        "load",
-        "fps",
-        "p50 ms",
-        "p99 ms",
-        "batch",
-        "server CPU-ms",
-        "client CPU-ms",
-        "failed",
-    ):
-        left = column in {"device", "load"}
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    table = Table(
+        title=f"Served {MODEL}; CPU-ms are per image", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for column in COLUMNS:
+        justify: JustifyMethod = "left" if column in {"device", "load"} else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "load")
     for row in figures:
         simulated = row.device.startswith("sim:")
         table.add_row(
-            f"{row.device} SIMULATED" if simulated else row.device,
+            f"{row.device}\nSIMULATED" if simulated else row.device,
             row.name,
             f"{row.fps:.1f}",
             f"{1000 * row.p50_seconds:.2f}",

@@ -15,10 +15,9 @@ from repserve_bench.served_model import describe_instances, is_simulated
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from repserve_client.results import ModelInfo
-
     from repserve_bench.dataset import Dataset
     from repserve_bench.load import LoadResult, LoadSettings
+    from repserve_client.results import ModelInfo
 
 SCHEMA = "repserve.bench.run"
 SCHEMA_VERSION = 1

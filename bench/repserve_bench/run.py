@@ -11,11 +11,11 @@ from repserve_bench.report import Report, write_json, write_predictions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from repserve_client.results import ModelInfo
     from rich.console import Console
 
     from repserve_bench.dataset import Dataset
     from repserve_bench.load import LoadSettings
+    from repserve_client.results import ModelInfo
 
 
 def replay(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+
+from repserve_bench.load import LoadError
 from repserve_client.channels import channel_options
 from repserve_client.errors import from_rpc_error
 from repserve_client.results import ModelInfo
 from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
-
-from repserve_bench.load import LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

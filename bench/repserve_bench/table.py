@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from repserve_bench.dataset import load_dataset
 from repserve_bench.environment import describe_environment
-from repserve_bench.guide_table import NOTES, SOURCE, MeasuredRow, rich_table
+from repserve_bench.guide_table import NOTES, SIMULATED_PREFIX, SOURCE, MeasuredRow, rich_table, shortfalls
 from repserve_bench.load import LoadError, LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
 from repserve_bench.progress import make_display
@@ -18,16 +18,15 @@ from repserve_bench.served_model import choose_model, is_simulated, list_models
 from repserve_bench.server_process import ServerProcess, ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from repserve_client.results import ModelInfo
     from rich.console import Console
 
     from repserve_bench.dataset import Dataset
     from repserve_bench.load import LoadResult
+    from repserve_client.results import ModelInfo
 
 MAX_BATCHES = (1, 16)
-SIMULATED_PREFIX = "sim:"
 RANDOM_WEIGHTS_FILE = "WEIGHTS.txt"
 """Stands beside a model.onnx whose weights are random (``repserve convert random`` writes it)."""
 NOT_MEASURED_RANDOM = "not measured: random weights"
@@ -97,11 +96,11 @@ def measure_table(settings: TableSettings, console: Console) -> TableResult:
     return result
 
 
-def print_table(rows: Iterable[MeasuredRow], console: Console) -> None:
+def print_table(rows: Sequence[MeasuredRow], console: Console) -> None:
     """Prints the table with its notes."""
-    console.print(rich_table(list(rows)))
-    for note in NOTES:
-        console.print(note, highlight=False)
+    console.print(rich_table(rows))
+    for note in (*NOTES, *shortfalls(rows)):
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def load_settings(address: str, device: str, max_batch: int, settings: TableSettings) -> LoadSettings:

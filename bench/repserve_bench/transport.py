@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+
 from repserve_client.channels import channel_options
 from repserve_client.errors import (
     ClientError,

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
-from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
 
 from repserve_client.aio_stream import AsyncStreamDriver
 from repserve_client.channels import LeastInFlight, channel_options, checked_address
@@ -18,6 +17,7 @@ from repserve_client.requests import ImageInput, RequestBuilder
 from repserve_client.results import Classification, ModelInfo
 from repserve_client.retry import Attempts, RetryPolicy, checked_timeout
 from repserve_client.window import Outcome, StreamWindow
+from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable

@@ -15,10 +15,9 @@ from repserve_client.stream import END_TIMEOUT, ENDED_EARLY
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 
-    from repserve_protos.v1 import classification_pb2
-
     from repserve_client.requests import ImageInput
     from repserve_client.window import Outcome, StreamWindow
+    from repserve_protos.v1 import classification_pb2
 
     Call: TypeAlias = grpc.aio.StreamStreamCall[
         classification_pb2.ClassifyStreamRequest, classification_pb2.ClassifyStreamResponse

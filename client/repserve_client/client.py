@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
-from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
 
 from repserve_client.channels import LeastInFlight, channel_options, checked_address
 from repserve_client.errors import ClientClosedError, ClientError, from_rpc_error
@@ -17,6 +16,7 @@ from repserve_client.results import Classification, ModelInfo
 from repserve_client.retry import Attempts, RetryPolicy, checked_timeout
 from repserve_client.stream import StreamDriver
 from repserve_client.window import Outcome, StreamWindow
+from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from repserve_protos.v1 import classification_pb2
 
 from repserve_client.errors import InvalidArgumentError
+from repserve_protos.v1 import classification_pb2
 
 ImageInput: TypeAlias = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]
 """An encoded image, the path of one, or RGB pixels, uint8 ``[crop, crop, 3]`` or ``[n, crop, crop, 3]``."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from repserve_protos.v1 import classification_pb2
 
-_MICROSECOND = 1e-6
+_MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Prediction:
         return cls(
             classes=tuple(RankedClass(ranked.index, ranked.label, ranked.probability) for ranked in message.classes),
             batch_size=message.batch_size,
-            queue_seconds=message.queue_microseconds * _MICROSECOND,
-            compute_seconds=message.compute_microseconds * _MICROSECOND,
+            queue_seconds=message.queue_microseconds / _MICROSECONDS,
+            compute_seconds=message.compute_microseconds / _MICROSECONDS,
         )
 
 
@@ -74,7 +74,7 @@ class Classification:
             model=message.model,
             version=message.version,
             predictions=tuple(Prediction.from_message(prediction) for prediction in message.predictions),
-            decode_seconds=message.decode_microseconds * _MICROSECOND,
+            decode_seconds=message.decode_microseconds / _MICROSECONDS,
         )
 
 
@@ -128,7 +128,7 @@ class ModelInfo:
                     backend=instance.backend,
                     precision=instance.precision,
                     simulated=instance.simulated,
-                    batch_seconds={cost.batch_size: cost.microseconds * _MICROSECOND for cost in instance.batch_costs},
+                    batch_seconds={cost.batch_size: cost.microseconds / _MICROSECONDS for cost in instance.batch_costs},
                 )
                 for instance in message.instances
             ),

@@ -13,9 +13,8 @@ from repserve_client.errors import ClientError, UnavailableError, from_rpc_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from repserve_protos.v1 import classification_pb2
-
     from repserve_client.window import Outcome, StreamWindow
+    from repserve_protos.v1 import classification_pb2
 
     Call: TypeAlias = grpc.CallIterator[classification_pb2.ClassifyStreamResponse]
     StartCall: TypeAlias = Callable[[Iterator[classification_pb2.ClassifyStreamRequest]], Call]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from repserve_protos.v1 import classification_pb2
-
 from repserve_client.errors import ClientError, DeadlineExceededError, from_status
 from repserve_client.results import Classification
 from repserve_client.retry import RetryPolicy, checked_timeout
+from repserve_protos.v1 import classification_pb2
 
 Outcome: TypeAlias = Classification | ClientError
 """What one image of a stream ends with."""

@@ -77,9 +77,7 @@ class Variant:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each stage."""
-        return tuple(
-            int(width * multiplier) for width, multiplier in zip(BASE_WIDTHS, self.multipliers, strict=True)
-        )
+        return tuple(int(width * multiplier) for width, multiplier in zip(BASE_WIDTHS, self.multipliers, strict=True))
 
     @property
     def features(self) -> int:

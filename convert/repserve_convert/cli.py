@@ -74,12 +74,8 @@ def pth2onnx(source: Path, target: Path, variant: str) -> None:
 
 @convert.command()
 @VARIANT
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal weights."
-)
-@click.option(
-    "--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Outputs of the model."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal weights.")
+@click.option("--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Outputs of the model.")
 @click.option(
     "--into",
     "folder",
@@ -107,7 +103,7 @@ def random(variant: str, seed: int, classes: int, folder: Path) -> None:
 def _write(state: State, variant: Variant, target: Path, description: str) -> None:
     """Re-parameterise, write the model and say what was written."""
     require("onnx")
-    from repserve_convert.graph import build_model, save_model  # noqa: PLC0415 - onnx is optional
+    from repserve_convert.graph import build_model, save_model
 
     weights = reparameterise(state, variant)
     save_model(build_model(weights, variant, description=description), target)

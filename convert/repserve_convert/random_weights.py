@@ -81,8 +81,7 @@ def _batch_norm(
         f"{prefix}.weight": gain * generator.uniform(0.8, 1.2, channels).astype(np.float32),
         f"{prefix}.bias": _normal(generator, (channels,), 0.05),
         f"{prefix}.running_mean": np.float32(mean) + _normal(generator, (channels,), 0.05),
-        f"{prefix}.running_var": np.float32(variance)
-        * generator.uniform(0.9, 1.1, channels).astype(np.float32),
+        f"{prefix}.running_var": np.float32(variance) * generator.uniform(0.9, 1.1, channels).astype(np.float32),
     }
 
 

@@ -137,12 +137,8 @@ def _readable(name: str, shape: Shape) -> str:
 
 def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
     """The one convolution that does what the block's branches do together."""
-    dense_kernel, dense_bias = _fold(
-        state, f"{block.name}.rbr_dense.bn", state[f"{block.name}.rbr_dense.conv.weight"]
-    )
-    point_kernel, point_bias = _fold(
-        state, f"{block.name}.rbr_1x1.bn", state[f"{block.name}.rbr_1x1.conv.weight"]
-    )
+    dense_kernel, dense_bias = _fold(state, f"{block.name}.rbr_dense.bn", state[f"{block.name}.rbr_dense.conv.weight"])
+    point_kernel, point_bias = _fold(state, f"{block.name}.rbr_1x1.bn", state[f"{block.name}.rbr_1x1.conv.weight"])
     kernel = dense_kernel
     kernel[:, :, 1, 1] += point_kernel[:, :, 0, 0]
     bias = dense_bias + point_bias
@@ -159,8 +155,7 @@ def _fold(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Kernel and bias of a bias-free convolution followed by a batch normalisation."""
     gamma, beta, mean, variance = (
-        state[f"{batch_norm}.{name}"].astype(np.float64)
-        for name in ("weight", "bias", "running_mean", "running_var")
+        state[f"{batch_norm}.{name}"].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
     )
     with np.errstate(invalid="ignore", divide="ignore"):  # the caller reports what is not finite, by name
         scale = gamma / np.sqrt(variance + EPSILON)

@@ -45,9 +45,7 @@ def load_pth(path: Path) -> State:
             content = content[wrapper]
             break
     if not isinstance(content, dict) or not content:
-        raise ConversionError(
-            f"{path} holds no state dict: expected one, or a checkpoint with 'state_dict' or 'model'"
-        )
+        raise ConversionError(f"{path} holds no state dict: expected one, or a checkpoint with 'state_dict' or 'model'")
     state: State = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):

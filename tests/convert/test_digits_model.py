@@ -33,7 +33,7 @@ def card() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
     """The shipped pictures with the shipped labels."""
-    from repserve_convert.digits.pictures import Picture  # noqa: PLC0415 - after the check for torch
+    from repserve_convert.digits.pictures import Picture
 
     lines = (line.split() for line in (FOLDER / "validation" / "val_label.txt").read_text().splitlines())
     images = FOLDER / "validation" / "images"
@@ -42,9 +42,9 @@ def pictures() -> list[Picture]:
 
 @pytest.fixture(scope="module")
 def trained(pictures: list[Picture]) -> Evaluation:
-    from repserve_convert.digits.card import evaluate  # noqa: PLC0415 - needs torch
-    from repserve_convert.digits.training import CLASSES, VARIANT  # noqa: PLC0415
-    from repserve_convert.train_network import RepVGG  # noqa: PLC0415
+    from repserve_convert.digits.card import evaluate
+    from repserve_convert.digits.training import CLASSES, VARIANT
+    from repserve_convert.train_network import RepVGG
 
     network = RepVGG(VARIANT, CLASSES)
     network.load_state_dict(torch.load(WEIGHTS, weights_only=True))
@@ -66,21 +66,19 @@ def test_no_prediction_is_a_near_tie(card: dict[str, Any], trained: Evaluation) 
 
 
 def test_the_shipped_model_is_the_converted_weights(trained: Evaluation, pictures: list[Picture]) -> None:
-    from repserve_convert.digits.card import evaluate_onnx  # noqa: PLC0415 - needs torch
+    from repserve_convert.digits.card import evaluate_onnx
 
     shipped = evaluate_onnx(MODEL, pictures)
     np.testing.assert_array_equal(shipped.predictions, trained.predictions)
     np.testing.assert_allclose(shipped.logits, trained.logits, atol=1e-4)
 
 
-def test_converting_the_weights_again_gives_the_shipped_model(
-    tmp_path: Path, pictures: list[Picture]
-) -> None:
-    from repserve_convert.digits.card import evaluate_onnx  # noqa: PLC0415 - needs torch
-    from repserve_convert.digits.training import VARIANT  # noqa: PLC0415
-    from repserve_convert.graph import build_model, save_model  # noqa: PLC0415
-    from repserve_convert.reparameterise import reparameterise  # noqa: PLC0415
-    from repserve_convert.weights import load_pth  # noqa: PLC0415
+def test_converting_the_weights_again_gives_the_shipped_model(tmp_path: Path, pictures: list[Picture]) -> None:
+    from repserve_convert.digits.card import evaluate_onnx
+    from repserve_convert.digits.training import VARIANT
+    from repserve_convert.graph import build_model, save_model
+    from repserve_convert.reparameterise import reparameterise
+    from repserve_convert.weights import load_pth
 
     fresh = tmp_path / "model.onnx"
     save_model(build_model(reparameterise(load_pth(WEIGHTS), VARIANT), VARIANT), fresh)
@@ -90,7 +88,7 @@ def test_converting_the_weights_again_gives_the_shipped_model(
 
 
 def test_held_out_pictures_are_those_of_the_split(card: dict[str, Any], pictures: list[Picture]) -> None:
-    from repserve_convert.digits.pictures import load_pictures  # noqa: PLC0415 - after the check for sklearn
+    from repserve_convert.digits.pictures import load_pictures
 
     split = load_pictures(card["seed"])
     drawn = [(picture.name, picture.label) for picture in split.held_out]

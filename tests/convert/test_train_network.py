@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+
 from repserve_convert.architecture import VARIANTS, Variant
 from repserve_convert.cli import convert
 from repserve_convert.errors import ConversionError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
     from repserve_convert.train_network import RepVGG
 
 torch = pytest.importorskip("torch")
@@ -28,7 +30,7 @@ CLASSES = 12
 
 def network_with_random_statistics(variant: Variant, seed: int) -> RepVGG:
     """A train-time network whose batch normalisations are as far from neutral as trained ones are."""
-    from repserve_convert.train_network import RepVGG  # noqa: PLC0415 - needs torch
+    from repserve_convert.train_network import RepVGG
 
     torch.manual_seed(seed)
     network = RepVGG(variant, CLASSES)
@@ -69,7 +71,7 @@ def test_deployed_and_trained_network_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_module_has_the_names_and_shapes_of_the_architecture(name: str) -> None:
-    from repserve_convert.train_network import RepVGG  # noqa: PLC0415 - needs torch
+    from repserve_convert.train_network import RepVGG
 
     with torch.device("meta"):
         network = RepVGG(VARIANTS[name], CLASSES)
@@ -92,7 +94,7 @@ def test_pth_files_convert_whatever_their_wrapping(tmp_path: Path, wrapper: str 
 
 
 def test_random_weights_load_into_the_module() -> None:
-    from repserve_convert.train_network import RepVGG  # noqa: PLC0415 - needs torch
+    from repserve_convert.train_network import RepVGG
 
     variant = VARIANTS["digits"]
     state = {key: torch.from_numpy(value) for key, value in random_state(variant, CLASSES, 0).items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
 from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:

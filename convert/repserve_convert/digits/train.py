@@ -41,9 +41,7 @@ obtain = "python -m repserve_convert.digits.train --into model_repo/repvgg_digit
     help="The model's folder.",
 )
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split and the training."
-)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split and the training.")
 def main(folder: Path, epochs: int, seed: int) -> None:
     """Train on the UCI digits, convert, and write the folder with held-out pictures and model card."""
     try:
@@ -56,17 +54,13 @@ def main(folder: Path, epochs: int, seed: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def _write_folder(
-    folder: Path, network: RepVGG, held_out: Sequence[Picture], *, seed: int, epochs: int
-) -> None:
+def _write_folder(folder: Path, network: RepVGG, held_out: Sequence[Picture], *, seed: int, epochs: int) -> None:
     """Write everything; the card is computed from the files as they were written."""
     weights, model = folder / "train" / "repvgg_digits.pth", folder / "1" / "model.onnx"
     weights.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), weights)
     state = load_pth(weights)
-    deployed = build_model(
-        reparameterise(state, VARIANT), VARIANT, description="UCI digits; see model_card.md"
-    )
+    deployed = build_model(reparameterise(state, VARIANT), VARIANT, description="UCI digits; see model_card.md")
     save_model(deployed, model)
     _write_validation(folder / "validation", held_out)
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")

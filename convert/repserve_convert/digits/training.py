@@ -68,8 +68,7 @@ def train(pictures: Sequence[Picture], epochs: int, seed: int, report: Callable[
             right += int((logits.argmax(1) == labels[chosen]).sum())
             total_loss += loss.item() * len(chosen)
         report(
-            f"epoch {epoch}/{epochs}: training loss {total_loss / len(pictures):.3f}, "
-            f"top-1 {right / len(pictures):.2%}"
+            f"epoch {epoch}/{epochs}: training loss {total_loss / len(pictures):.3f}, top-1 {right / len(pictures):.2%}"
         )
     network.eval()
     return network

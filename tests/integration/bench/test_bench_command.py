@@ -10,8 +10,9 @@ import grpc
 import psutil
 import pytest
 from click.testing import CliRunner, Result
-from fake_server import FakeServer, Refusal, default_answer
 from PIL import Image
+
+from fake_server import FakeServer, Refusal, default_answer
 from repserve_bench.cli import bench
 
 if TYPE_CHECKING:

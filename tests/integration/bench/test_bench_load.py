@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+
 from fake_server import FakeServer, Refusal, StreamBreak, default_answer
 from repserve_bench.dataset import Sample
 from repserve_bench.load import LoadError, LoadSettings, run_load

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from repserve_bench import server_process
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from click.testing import CliRunner, Result
+
 from fake_server import FakeServer, Refusal, default_answer
 from repserve_client.cli import main
 

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+
 from fake_server import FakeServer, default_answer
 from repserve_client import AsyncClient, Classification, ClientClosedError
 

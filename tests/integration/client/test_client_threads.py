@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+
 from fake_server import FakeServer, default_answer
 from repserve_client import Client, ClientClosedError
 

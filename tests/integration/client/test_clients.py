@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import numpy as np
 import pytest
+
 from fake_server import FakeServer, Refusal, StreamBreak, default_answer
 from repserve_client import (
     AsyncClient,

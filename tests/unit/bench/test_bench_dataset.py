@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from repserve_bench.dataset import DatasetError, load_dataset, read_labels
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from repserve_bench.demo import compare_predictions
 from repserve_bench.environment import cgroup_cores, usable_cores
 from repserve_client.results import RankedClass

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from repserve_bench.dataset import Sample
 from repserve_bench.load import LoadSettings, auto_processes, make_jobs, share_of_requests
 from repserve_bench.payloads import InputSettings, group

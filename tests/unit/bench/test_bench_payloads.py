@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+
 from repserve_bench import payloads as payloads_module
 from repserve_bench.dataset import Sample
 from repserve_bench.payloads import InputSettings, PayloadError, Payloads

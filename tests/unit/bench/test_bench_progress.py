@@ -4,10 +4,11 @@ import io
 from array import array
 from collections import Counter
 
+from rich.console import Console
+
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.progress import LiveBar, PlainLines, make_display, share_done, status_line
 from repserve_bench.tally import Tally
-from rich.console import Console
 
 TALLY = Tally(
     requests=50,

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.dataset import Dataset, Sample
 from repserve_bench.load import LoadResult, LoadSettings
 from repserve_bench.report import Report, write_json, write_predictions
 from repserve_bench.tally import Tally
 from repserve_client.results import InstanceInfo, ModelInfo, RankedClass
-from rich.console import Console
 
 INSTANCE = InstanceInfo(device="cpu", backend="openvino", precision="f32", simulated=False, batch_seconds={})
 SIMULATED = InstanceInfo(device="sim:310p", backend="simulated", precision="none", simulated=True, batch_seconds={})

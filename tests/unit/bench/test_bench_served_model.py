@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from repserve_bench.dataset import Dataset, Sample
 from repserve_bench.load import LoadError
 from repserve_bench.served_model import choose_model, describe_instances, is_simulated

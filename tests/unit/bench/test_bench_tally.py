@@ -5,6 +5,7 @@ from array import array
 from collections import Counter
 
 import pytest
+
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.tally import Tally
 

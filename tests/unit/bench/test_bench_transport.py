@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from repserve_bench.transport import frame, reframe, varint
 from repserve_protos.v1 import classification_pb2 as pb
 

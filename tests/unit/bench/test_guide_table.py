@@ -3,9 +3,10 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
-from repserve_bench.cli import LEAST_WIDTH
-from repserve_bench.guide_table import MeasuredRow, markdown_table, rich_table
 from rich.console import Console
+
+from repserve_bench.cli import LEAST_WIDTH
+from repserve_bench.guide_table import MeasuredRow, markdown_table, rich_table, shortfalls
 
 CPU = MeasuredRow(
     device="cpu",
@@ -95,3 +96,16 @@ def test_markdown_has_the_same_rows_and_the_source() -> None:
     assert "8752" in text
     assert "section 8" in text
     assert "card of four chips" in text
+
+
+def test_a_simulated_device_that_waited_for_images_is_told() -> None:
+    slow = replace(SIMULATED, fps=4000.0)
+    (line,) = shortfalls([CPU, SIMULATED, slow])
+    assert "sim:310p at max batch 16: the device takes 8752 fps; 4000.0" in line
+    assert line in markdown_table([slow])
+
+
+def test_one_chip_of_a_310_card_takes_a_quarter() -> None:
+    assert shortfalls([replace(SIMULATED, device="sim:310", fps=1770.0)]) == []
+    (line,) = shortfalls([replace(SIMULATED, device="sim:310", fps=1000.0)])
+    assert "1779 fps" in line

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from repserve_client.channels import LeastInFlight, channel_options, checked_address
 
 

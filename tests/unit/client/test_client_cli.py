@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+
 from repserve_client import cli
 
 if TYPE_CHECKING:

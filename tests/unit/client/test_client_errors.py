@@ -4,11 +4,12 @@ import pickle
 
 import grpc
 import pytest
-import repserve_client
-from fake_server import Refusal
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+
+import repserve_client
+from fake_server import Refusal
 from repserve_client.errors import ClientError, ResourceExhaustedError, from_rpc_error, from_status
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from repserve_client.errors import InvalidArgumentError
 from repserve_client.requests import MAX_MESSAGE_BYTES, RequestBuilder
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from repserve_client.errors import DeadlineExceededError, InternalError, UnavailableError
 from repserve_client.readiness import ReadinessWait
 from repserve_client.results import ModelInfo

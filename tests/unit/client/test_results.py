@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from repserve_client.results import Classification, ModelInfo, RankedClass
 from repserve_protos.v1 import classification_pb2 as pb
 

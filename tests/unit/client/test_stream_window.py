@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from repserve_client.errors import (
     DeadlineExceededError,
     InternalError,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from repserve_convert.architecture import VARIANTS, Block, find_variant
 from repserve_convert.errors import ConversionError
 

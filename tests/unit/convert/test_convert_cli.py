@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 from click.testing import CliRunner
+
 from repserve_convert.architecture import VARIANTS
 from repserve_convert.cli import convert
 from repserve_convert.errors import ConversionError, require
@@ -107,8 +108,6 @@ def test_pth2onnx_refuses_another_variant_and_writes_nothing(tmp_path: Path) -> 
 
 
 def test_pth2onnx_names_a_file_that_is_not_there(tmp_path: Path) -> None:
-    result = CliRunner().invoke(
-        convert, ["pth2onnx", str(tmp_path / "none.pth"), str(tmp_path / "model.onnx")]
-    )
+    result = CliRunner().invoke(convert, ["pth2onnx", str(tmp_path / "none.pth"), str(tmp_path / "model.onnx")])
     assert result.exit_code == 2
     assert "none.pth" in result.output

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
+
 from repserve_convert.architecture import VARIANTS, Variant
 from repserve_convert.graph import build_model, save_model
 from repserve_convert.random_weights import random_state

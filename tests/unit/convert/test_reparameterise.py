@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
 from repserve_convert.architecture import VARIANTS, Block, Variant
 from repserve_convert.errors import ConversionError
 from repserve_convert.random_weights import random_state
@@ -11,6 +12,7 @@ from repserve_convert.reparameterise import EPSILON, Affine, reparameterise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from repserve_convert.reparameterise import State
 
 TINY = Variant("tiny", (2, 1, 2, 1), (1 / 16, 1 / 16, 1 / 32, 1 / 64))
@@ -83,9 +85,7 @@ def test_results_are_float32_in_network_order(state: State) -> None:
     assert list(weights.convolutions) == [block.name for block in TINY.blocks]
     assert weights.classes == CLASSES
     assert weights.parameters == TINY.deployed_parameters(CLASSES)
-    assert {array.dtype for layer in weights.convolutions.values() for array in layer} == {
-        np.dtype(np.float32)
-    }
+    assert {array.dtype for layer in weights.convolutions.values() for array in layer} == {np.dtype(np.float32)}
 
 
 def test_the_prefix_of_parallel_training_and_its_counters_change_nothing(state: State) -> None:
@@ -119,9 +119,7 @@ def test_a_missing_linear_layer_is_named(state: State, name: str) -> None:
 
 def test_a_wrong_shape_is_named_with_the_expected_one(state: State) -> None:
     state["stage2.0.rbr_dense.conv.weight"] = np.zeros((9, 4, 3, 3), np.float32)
-    with pytest.raises(
-        ConversionError, match=r"stage2\.0\.rbr_dense\.conv\.weight.*\(9, 4, 3, 3\).*\(8, 4, 3, 3\)"
-    ):
+    with pytest.raises(ConversionError, match=r"stage2\.0\.rbr_dense\.conv\.weight.*\(9, 4, 3, 3\).*\(8, 4, 3, 3\)"):
         reparameterise(state, TINY)
 
 
@@ -133,9 +131,7 @@ def test_a_linear_weight_of_another_shape_is_refused(state: State, shape: tuple[
 
 
 def test_weights_of_another_variant_are_refused() -> None:
-    with pytest.raises(
-        ConversionError, match=r"stage0\.rbr_dense\.conv\.weight.*\(64, 3, 3, 3\), RepVGG-A0 has"
-    ):
+    with pytest.raises(ConversionError, match=r"stage0\.rbr_dense\.conv\.weight.*\(64, 3, 3, 3\), RepVGG-A0 has"):
         reparameterise(random_state(VARIANTS["A1"], 10, 0), VARIANTS["A0"])
 
 

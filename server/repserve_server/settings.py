@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     )
     instances: int = Field(default=1, ge=1, le=64, description="Workers of each model on each device.")
     runtime: str = Field(
-        default="auto", description="What runs models on the CPU: auto (openvino), openvino, onnxruntime."
+        default="auto",
+        description="What runs models on the CPU: auto (openvino), openvino, onnxruntime, or package.module:Class.",
     )
     precision: Literal["auto", "f32", "bf16"] = Field(
         default="auto", description="Arithmetic: f32 is reproducible, auto is what the device does fastest."

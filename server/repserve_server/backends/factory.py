@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+
 from repserve_server.backends.base import Backend, BackendError, BackendOptions
 
 RUNTIMES = ("openvino", "onnxruntime")
@@ -38,4 +41,18 @@ def _create_cpu_backend(options: BackendOptions) -> Backend:
         from repserve_server.backends.onnxruntime import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(options)
-    raise BackendError(f"runtime {runtime!r} is not known; use one of auto, {', '.join(RUNTIMES)}")
+    if ":" in runtime:
+        return _create_own_backend(runtime, options)
+    raise BackendError(
+        f"runtime {runtime!r} is not known; use one of auto, {', '.join(RUNTIMES)}, or package.module:Class"
+    )
+
+
+def _create_own_backend(runtime: str, options: BackendOptions) -> Backend:
+    """A backend class from outside this package, made with the options as its only argument."""
+    module, _, name = runtime.partition(":")
+    try:
+        create: Callable[[BackendOptions], Backend] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BackendError(f"runtime {runtime!r} cannot be imported: {error}") from error
+    return create(options)

@@ -225,6 +225,7 @@ class ModelQueue:
         scored = [flight.slot for outcome, flight in ended if flight is not None and outcome is Outcome.SCORED]
         batch = BatchScores(self.area.scores[scored], self._output)
         compute = answer.finished - answer.started
+        now = self._clock()
         row = 0
         for outcome, flight in ended:
             if flight is None:
@@ -235,7 +236,10 @@ class ModelQueue:
             request = flight.request
             if outcome is Outcome.SCORED:
                 queued = max(0.0, answer.started - request.submitted)
-                request.succeed(flight.row, ImageScores(batch, row, answer.size, queued, compute))
+                if now <= request.deadline:
+                    request.succeed(flight.row, ImageScores(batch, row, answer.size, queued, compute))
+                else:
+                    request.fail(DeadlineError("the deadline passed while the image was on the device"))
                 self._metrics.queue_seconds.observe(queued)
                 row += 1
             elif outcome is Outcome.EXPIRED:

@@ -66,9 +66,7 @@ both_transports = pytest.mark.parametrize("stream", [True, False], ids=["stream"
 
 
 @both_transports
-def test_every_image_is_answered_and_counted(
-    server: FakeServer, samples: list[Sample], *, stream: bool
-) -> None:
+def test_every_image_is_answered_and_counted(server: FakeServer, samples: list[Sample], *, stream: bool) -> None:
     seen: list[int] = []
 
     def progress(tally: Tally, _elapsed: float) -> None:
@@ -114,9 +112,7 @@ def test_unavailable_is_tried_again(server: FakeServer, samples: list[Sample], *
 
 
 @both_transports
-def test_exhausted_is_tried_again_when_told_when(
-    server: FakeServer, samples: list[Sample], *, stream: bool
-) -> None:
+def test_exhausted_is_tried_again_when_told_when(server: FakeServer, samples: list[Sample], *, stream: bool) -> None:
     server.script = FailsFirst(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.05))
     result = run_load(samples, settings(server, stream=stream))
     assert result.tally.statuses == Counter(OK=IMAGES)
@@ -142,9 +138,7 @@ def test_statuses_that_are_final_are_counted_by_name(
 
     server.script = script
     result = run_load(samples, settings(server, stream=stream))
-    assert result.tally.statuses == Counter(
-        OK=IMAGES - 3, INVALID_ARGUMENT=1, RESOURCE_EXHAUSTED=1, INTERNAL=1
-    )
+    assert result.tally.statuses == Counter(OK=IMAGES - 3, INVALID_ARGUMENT=1, RESOURCE_EXHAUSTED=1, INTERNAL=1)
     assert result.tally.failed == 3
     assert result.tally.failures["INVALID_ARGUMENT"] == "not an image"
     assert not result.tally.retries

@@ -1,0 +1,352 @@
+"""What happens when things die, hang, crash or are too many."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+
+from faulty_runtimes import CRASH, FAIL, NOT_A_NUMBER
+from harness import DIGITS, RunningServer, card_predictions, digit_files, wait_until
+from repserve_client import Client, ResourceExhaustedError
+from repserve_client.errors import from_rpc_error
+from repserve_protos.v1 import classification_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAULTY = ("--model", "faulty", "--runtime", "faulty_runtimes:FaultyRuntime")
+
+
+@pytest.fixture
+def faulty_repository(tmp_path: Path) -> Path:
+    (tmp_path / "faulty" / "1").mkdir(parents=True)
+    (tmp_path / "faulty" / "1" / "model.onnx").touch()
+    return tmp_path
+
+
+def _image(order: int) -> pb.ClassifyRequest:
+    pixels = np.full((224, 224, 3), 1, np.uint8)
+    pixels[0, 0, 0] = order
+    return pb.ClassifyRequest(pixels=pb.Pixels(count=1, data=pixels.tobytes()))
+
+
+def _shared_memory_names() -> set[str]:
+    return set(os.listdir("/dev/shm"))  # noqa: PTH208 - names, not paths
+
+
+def test_a_killed_worker_costs_no_request() -> None:
+    """2,000 requests, and the worker dies twice among them: each is answered, and answered right."""
+    predictions, files = card_predictions(), digit_files()
+    images = [(file.name, file.read_bytes()) for file in files]
+    kills = {400, 1200}
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
+        before = {worker.pid for worker in server.children("worker")}
+        with Client(server.address) as client:
+            replay = [images[i % len(images)] for i in range(2000)]
+            answers = 0
+            outcomes = client.classify_stream((data for _, data in replay), window=32, timeout=60)
+            for (name, _), outcome in zip(replay, outcomes, strict=True):
+                assert not isinstance(outcome, Exception), outcome
+                assert outcome.predictions[0].classes[0].index == predictions[name]
+                answers += 1
+                if answers in kills:
+                    for worker in server.children("worker"):
+                        worker.kill()
+            assert answers == 2000
+        wait_until(lambda: len(server.children("worker")) == 1, "the worker is back")
+        assert not before & {worker.pid for worker in server.children("worker")}
+        assert server.metric("repserve_restarts_total", role="worker") == 2
+        assert server.metric("repserve_images_total") >= 2000
+
+
+def test_a_worker_that_was_stopped_and_killed_hands_its_images_on() -> None:
+    """The worker is frozen with images in its hands, so that they surely are there when it dies."""
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
+        (worker,) = server.children("worker")
+        worker.suspend()
+        stub = server.stub()
+        calls = [
+            stub.Classify.future(pb.ClassifyRequest(encoded_image=file.read_bytes()), timeout=60)
+            for file in digit_files()[:16]
+        ]
+        wait_until(lambda: server.metric("repserve_queue_images") == 16, "the images wait for the worker")
+        worker.kill()
+        predictions = card_predictions()
+        for file, call in zip(digit_files(), calls, strict=False):
+            assert call.result(60).predictions[0].classes[0].index == predictions[file.name]
+
+
+def test_a_poison_image_is_given_up_and_the_others_succeed(faulty_repository: Path) -> None:
+    with RunningServer(*FAULTY, repository=faulty_repository) as server:
+        stub = server.stub()
+        orders = [CRASH if i == 11 else i for i in range(32)]
+        calls = [stub.Classify.future(_image(order), timeout=60) for order in orders]
+        for order, call in zip(orders, calls, strict=True):
+            if order == CRASH:
+                assert call.exception(60).code() is grpc.StatusCode.INTERNAL
+                assert "crashes" in call.exception().details()
+            else:
+                assert call.result(60).predictions[0].classes[0].index == order % 4
+        assert server.metric("repserve_poison_images_total") == 1
+        assert "sha256" in server.log
+        assert stub.Classify(_image(2), timeout=30).predictions[0].classes[0].index == 2
+
+
+def test_a_failed_run_and_a_score_that_is_no_number_are_internal_errors(faulty_repository: Path) -> None:
+    with RunningServer(*FAULTY, repository=faulty_repository) as server:
+        stub = server.stub()
+        for order, words in ((FAIL, "device failed"), (NOT_A_NUMBER, "not all finite")):
+            with pytest.raises(grpc.RpcError) as error:
+                stub.Classify(_image(order), timeout=30)
+            assert error.value.code() is grpc.StatusCode.INTERNAL
+            assert words in error.value.details()
+        assert stub.Classify(_image(3), timeout=30).predictions[0].classes[0].index == 3
+        assert len(server.children("worker")) == 1
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--queue-size", "32") as server:
+        (worker,) = server.children("worker")
+        worker.suspend()
+        stub = server.stub()
+        waiting = [stub.Classify.future(_image(1), timeout=60) for _ in range(32)]
+        wait_until(lambda: server.metric("repserve_queue_images") == 32, "the queue is full")
+        with pytest.raises(grpc.RpcError) as refusal:
+            stub.Classify(_image(1), timeout=60)
+        error = from_rpc_error(refusal.value)
+        assert isinstance(error, ResourceExhaustedError)
+        assert error.retry_after is not None
+        assert 0 < error.retry_after < 10
+        worker.resume()
+        for call in waiting:
+            assert call.result(60).predictions
+        with Client(server.address) as client:
+            assert client.classify(np.zeros((224, 224, 3), np.uint8)).predictions
+
+
+def test_cancelled_and_expired_images_leave_the_queue() -> None:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310p") as server:
+        (worker,) = server.children("worker")
+        worker.suspend()
+        stub = server.stub()
+        cancelled = [stub.Classify.future(_image(1), timeout=60) for _ in range(8)]
+        expiring = [stub.Classify.future(_image(1), timeout=0.5) for _ in range(8)]
+        wait_until(lambda: server.metric("repserve_queue_images") == 16, "the images wait")
+        for call in cancelled:
+            call.cancel()
+        for call in expiring:
+            assert call.exception(20).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_until(
+            lambda: server.metric("repserve_requests_total", code="CANCELLED") == 16, "the frontend saw them end"
+        )
+        worker.resume()
+        wait_until(lambda: server.metric("repserve_queue_images") == 0, "their slots are free")
+        dropped = server.metric("repserve_dropped_images_total")
+        assert dropped == 16
+        assert server.metric("repserve_batch_size_sum") == 0
+        assert stub.Classify(_image(1), timeout=20).predictions
+
+
+def test_a_dead_frontend_is_replaced_on_the_same_port() -> None:
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32", "--frontends", "2") as server:
+        file = digit_files()[0]
+        first = server.children("frontend")
+        assert len(first) == 2
+        with Client(server.address, channels=4) as client:
+            assert client.classify(file.read_bytes()).predictions
+            for frontend in first:
+                frontend.kill()
+            answer = client.classify(file.read_bytes(), timeout=30)
+            assert answer.predictions[0].classes[0].index == card_predictions()[file.name]
+        wait_until(lambda: len(server.children("frontend")) == 2, "both frontends are back")
+        assert len(server.children("worker")) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_sigterm_answers_what_was_taken_and_refuses_the_rest(*, streamed: bool) -> None:
+    """The worker is frozen while requests arrive and the server is told to end, so that they surely wait."""
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server, ThreadPoolExecutor(1) as pool:
+        (worker,) = server.children("worker")
+        worker.suspend()
+        stub, files = server.stub(), digit_files()[:24]
+        requests = [pb.ClassifyRequest(encoded_image=file.read_bytes()) for file in files]
+        late = threading.Event()
+        if streamed:
+            streaming = pool.submit(_collect, stub, requests, late)
+        else:
+            calls = [stub.Classify.future(request, timeout=60) for request in requests]
+        wait_until(lambda: server.metric("repserve_queue_images") == len(files), "the images wait")
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in server.log, "the drain begins")
+        wait_until(lambda: _refuses(server), "new requests are refused")
+        late.set()
+        worker.resume()
+        predictions = card_predictions()
+        if streamed:
+            answers = streaming.result(60)
+            assert answers.pop(99, None) in (None, "UNAVAILABLE")
+            assert answers == {i: predictions[file.name] for i, file in enumerate(files)}
+        else:
+            for file, call in zip(files, calls, strict=True):
+                assert call.result(60).predictions[0].classes[0].index == predictions[file.name]
+        assert server.process.wait(40) == 0
+
+
+def _collect(
+    stub: object, requests: list[pb.ClassifyRequest], late: threading.Event
+) -> dict[int, int | str]:
+    """Stream the requests, one more when told, and return each answer's class or status name."""
+
+    def items() -> Iterator[pb.ClassifyStreamRequest]:
+        for i, request in enumerate(requests):
+            yield pb.ClassifyStreamRequest(id=i, request=request)
+        assert late.wait(30)
+        yield pb.ClassifyStreamRequest(id=99, request=requests[0])
+
+    answers: dict[int, int | str] = {}
+    try:
+        for answer in stub.ClassifyStream(items(), timeout=60):  # type: ignore[attr-defined]
+            if answer.HasField("response"):
+                answers[answer.id] = answer.response.predictions[0].classes[0].index
+            else:
+                answers[answer.id] = next(c.name for c in grpc.StatusCode if c.value[0] == answer.status.code)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - the stream may end so, or well
+    return answers
+
+
+def _refuses(server: RunningServer) -> bool:
+    try:
+        server.stub().Classify(_image(1), timeout=5)
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.UNAVAILABLE
+    return False
+
+
+@pytest.mark.parametrize("how", ["term", "interrupt", "kill"])
+def test_nothing_is_left_behind(how: str) -> None:
+    names = _shared_memory_names()
+    with RunningServer("--model", "repvgg_digits", "--frontends", "2") as server:
+        family = server.family()
+        assert len(family) == 4
+        assert server.stub().Classify(pb.ClassifyRequest(encoded_image=digit_files()[0].read_bytes()), timeout=10)
+        assert _shared_memory_names() == names
+        if how == "term":
+            assert server.signal_and_wait(signal.SIGTERM) == 0
+        elif how == "interrupt":
+            os.killpg(server.process.pid, signal.SIGINT)
+            assert server.process.wait(40) == 0
+            assert "Traceback" not in server.log
+        else:
+            assert server.signal_and_wait(signal.SIGKILL) == -signal.SIGKILL
+        wait_until(lambda: not any(_alive(process) for process in family), "every process has ended", 10)
+        host, _, port = server.address.rpartition(":")
+        with socket.socket() as taken:
+            # Connections that have ended linger in TIME_WAIT; a listening socket would still refuse this.
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind((host, int(port)))
+    assert _shared_memory_names() == names
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])
+def test_a_second_server_on_a_taken_port_fails_and_names_it(digits: RunningServer, flag: str) -> None:
+    url = digits.address if flag == "--grpc-port" else digits.metrics_url
+    port = url.rpartition(":")[2]
+    with RunningServer("--model", "repvgg_digits", flag, port, wait=False) as second:
+        assert second.process.wait(30) == 1
+        assert f"127.0.0.1:{port}" in second.log
+        assert flag in second.log
+        assert "Traceback" not in second.log
+
+
+def test_a_model_that_cannot_be_loaded_is_named_and_ends_the_start(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.onnx").write_bytes(b"not a model")
+    with RunningServer(repository=tmp_path, wait=False) as server:
+        assert server.process.wait(60) == 1
+        assert "no model can be served: broken" in server.log
+        assert "model.onnx" in server.log
+
+
+def test_a_broken_model_does_not_keep_others_from_being_served(tmp_path: Path) -> None:
+    (tmp_path / "repvgg_digits").symlink_to(DIGITS)
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "model.toml").write_text("max_batch = 0\n")
+    with RunningServer(repository=tmp_path) as server:
+        models = {model.name: model for model in server.stub().ListModels(pb.ListModelsRequest(), timeout=10).models}
+        assert models["repvgg_digits"].ready
+        assert "no version is there" in models["absent"].reason
+        assert "max_batch" in models["wrong"].reason
+        assert server.stub().Classify(pb.ClassifyRequest(encoded_image=digit_files()[0].read_bytes()), timeout=10)
+        with pytest.raises(grpc.RpcError) as error:
+            server.stub().Classify(pb.ClassifyRequest(model="absent", encoded_image=b"x"), timeout=10)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_orphans_of_a_killed_supervisor_end_even_when_frozen_in_a_device_call(faulty_repository: Path) -> None:
+    with RunningServer(*FAULTY, repository=faulty_repository) as server:
+        family = server.family()
+        (worker,) = server.children("worker")
+        worker.suspend()
+        server.signal_and_wait(signal.SIGKILL)
+        wait_until(lambda: not any(_alive(process) for process in family), "every process has ended", 10)
+
+
+def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('queue_size = 11\nmax_batch = 2\nprecision = "f32"\n')
+    environment = {"REPSERVE_QUEUE_SIZE": "22", "REPSERVE_MAX_BATCH": "4"}
+    with RunningServer(
+        "--config", str(file), "--queue-size", "33", "--model", "repvgg_digits", environment=environment
+    ) as server:
+        (line,) = [line for line in server.log.splitlines() if "settings:" in line]
+        assert "queue_size = 33" in line
+        assert "max_batch = 4" in line
+        assert "precision = f32" in line
+
+
+def test_a_wrong_setting_is_named_without_a_traceback() -> None:
+    with RunningServer(environment={"REPSERVE_QUEUE_SIZE": "many"}, wait=False) as server:
+        assert server.process.wait(30) == 1
+        assert "queue_size" in server.log
+        assert "Traceback" not in server.log
+
+
+def test_the_ready_file_goes_with_the_server(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with RunningServer("--model", "repvgg_digits", "--ready-file", str(ready), wait=False) as server:
+        wait_until(ready.exists, "the ready file is there", 60)
+        assert server.signal_and_wait(signal.SIGTERM) == 0
+    assert not ready.exists()
+
+
+def test_models_lists_what_can_be_served() -> None:
+    listed = subprocess.run(
+        ["repserve", "models", "--model-repository", str(DIGITS.parent)],  # noqa: S607 - the installed command
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    assert "repvgg_digits  version 1" in listed
+    assert "repvgg_a0" in listed

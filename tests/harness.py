@@ -12,10 +12,11 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import psutil
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
@@ -51,6 +52,14 @@ def card_predictions() -> dict[str, int]:
     """What the trained network says of each held-out image, from the model card."""
     card = json.loads((DIGITS / "model_card.json").read_text(encoding="utf-8"))
     return {str(name): int(index) for name, index in card["predictions"].items()}
+
+
+def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    """The status code and message that a call fails with; the test fails if the call succeeds."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    return error.code(), error.details() or ""
 
 
 class RunningServer:
@@ -92,7 +101,9 @@ class RunningServer:
             )
         if self._wait:
             wait_until(
-                lambda: self._ready_file.exists() or self.process.poll() is not None, "the server is ready", START_SECONDS
+                lambda: self._ready_file.exists() or self.process.poll() is not None,
+                "the server is ready",
+                START_SECONDS,
             )
             assert self._ready_file.exists(), f"the server ended before it was ready:\n{self.log}"
             ready = json.loads(self._ready_file.read_text(encoding="utf-8"))
@@ -155,3 +166,8 @@ class RunningServer:
         """Send a signal to the supervisor and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(STOP_SECONDS)
+
+
+def repserve() -> str:
+    """The installed command, beside this interpreter."""
+    return str(Path(sys.executable).parent / "repserve")

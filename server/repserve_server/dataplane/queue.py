@@ -256,6 +256,7 @@ class ModelQueue:
             flight.alone = True
         self.area.running[flight.slot] = 0
         if flight.request.future.done():
+            self._wipe(flight)
             self._end_unsent(flight)
         elif flight.crashes > CRASHES_ALLOWED:
             self._metrics.poison_images.inc()
@@ -264,9 +265,15 @@ class ModelQueue:
             flight.request.fail(
                 InferenceError(f"this image was on the device at {flight.crashes} crashes; it is not tried again")
             )
+            self._wipe(flight)
             self._end_unsent(flight)
         else:
             self._dispatch(flight)
+
+    def _wipe(self, flight: Flight) -> None:
+        """Clear what may crash a device: a free slot's bytes can still be the padding of somebody else's batch."""
+        if flight.crashes:
+            self.area.images[flight.slot] = 0
 
     def _abandon(self, flights: Sequence[Flight]) -> None:
         """Nobody waits for these any more: free what no worker has, ask workers to drop the rest."""

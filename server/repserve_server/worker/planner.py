@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from repserve_server.channel.messages import CloseReason
 
-_TIE = 0.02
-"""Plans whose times differ by less are equally good: costs are measured no better, and fewer runs are less work."""
+_RUN_WEIGHT = 0.01
+"""Each run counts as this much of the quickest run on top: of plans as good as equal, the one with fewer runs wins."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class BatchCosts:
         if not seconds or min(seconds) < 1 or min(seconds.values()) <= 0:
             raise ValueError(f"batch costs must be positive times of sizes from 1, got {dict(seconds)}")
         self.measured = dict(sorted(seconds.items()))
-        self.seconds = _interpolate(self.measured) if any_size else self.measured
+        sizes = tuple(self.measured)
+        # A larger batch never takes less time; where it seems to, the measurement was disturbed.
+        rising = dict(zip(sizes, accumulate(self.measured.values(), max), strict=True))
+        self.seconds = _interpolate(rising) if any_size else rising
         self.sizes = tuple(self.seconds)
         self.largest = self.sizes[-1]
         self.best_rate = min(self.sizes, key=lambda size: (self.seconds[size] / size, -size))
@@ -63,13 +66,12 @@ class BatchCosts:
 
     def _plan_ahead(self, limit: int) -> list[int]:
         """For each count up to ``limit`` the size to run first, by dynamic programming over the counts."""
+        weight = _RUN_WEIGHT * self.fastest
         soonest = [0.0]
         runs: list[tuple[int, ...]] = [()]
         first = [self.best_rate]
         for count in range(1, limit + 1):
-            ways = [(self.seconds[size] + soonest[max(0, count - size)], size) for size in self.sizes]
-            as_good = [way for way in ways if way[0] <= min(ways)[0] * (1 + _TIE)]
-            cost, size = min(as_good, key=lambda way: (len(runs[max(0, count - way[1])]), way[0]))
+            cost, size = min((self.seconds[size] + weight + soonest[max(0, count - size)], size) for size in self.sizes)
             soonest.append(cost)
             runs.append((size, *runs[max(0, count - size)]))
             first.append(min(runs[count], key=lambda run: self.seconds[run] / min(run, count)))

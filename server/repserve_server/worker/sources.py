@@ -94,10 +94,18 @@ class BatchAssembler:
         self._staging: NDArray[np.generic] = np.zeros((largest, *shape), dtype)
 
     def assemble(self, images: Sequence[WaitingImage], size: int) -> NDArray[np.generic]:
-        """The batch [size, ...] with ``images`` in its first rows; what the other rows hold does not matter."""
-        source, first = images[0].source, images[0].slot
-        if all(image.source is source and image.slot == first + i for i, image in enumerate(images)):
-            return source.area.images[first : first + size]
+        """The batch [size, ...] with ``images`` in its first rows.
+
+        The rows of padding hold whatever lies there, except for an image that must run alone: no other image that may
+        be to blame for a crash is beside it.
+        """
+        first = images[0]
+        if first.alone:
+            self._staging[0] = first.source.area.images[first.slot]
+            self._staging[1:size] = 0
+            return self._staging[:size]
+        if all(image.source is first.source and image.slot == first.slot + i for i, image in enumerate(images)):
+            return first.source.area.images[first.slot : first.slot + size]
         for row, image in enumerate(images):
             self._staging[row] = image.source.area.images[image.slot]
         return self._staging[:size]

@@ -1,0 +1,82 @@
+"""Stand-ins that the server's unit tests share: a clock that is moved by hand, a backend, slots and links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from repserve_server.backends.base import TensorSpec
+from repserve_server.channel.link import Link, link_pair
+from repserve_server.channel.slots import SlotArea, SlotLayout, create_area_descriptor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGE_SHAPE = (2, 2, 3)
+CLASSES = 4
+
+
+class FakeClock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeBackend:
+    """A backend whose scores are sums of an image's bytes; ``on_run`` may look at a batch, or raise."""
+
+    name = "fake"
+    precision = "f32"
+    simulated = False
+    any_size = False
+
+    def __init__(self, batch_sizes: tuple[int, ...] = (1, 16)) -> None:
+        self.input = TensorSpec("image", "uint8", IMAGE_SHAPE, "NHWC")
+        self.classes = CLASSES
+        self.batch_sizes = batch_sizes
+        self.batches: list[NDArray[np.generic]] = []
+        self.on_run: Callable[[NDArray[np.generic]], None] = lambda batch: None
+
+    def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        self.batches.append(batch)
+        self.on_run(batch)
+        return np.stack([scores_of(image) for image in batch])
+
+    def figures(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        self.batches.clear()
+
+
+def scores_of(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """What the fake backend answers for an image: different for images of different content."""
+    total = float(image.astype(np.float64).sum())
+    return np.array([total, -total, 1.0, 0.0], np.float32)
+
+
+def slot_layout(slots: int, padding: int = 16) -> SlotLayout:
+    return SlotLayout(slots, IMAGE_SHAPE, "uint8", CLASSES, padding)
+
+
+def map_area(layout: SlotLayout, mappings: int = 1) -> list[SlotArea]:
+    """Several mappings of one new area, as its frontend and its workers have them."""
+    descriptor = create_area_descriptor(layout, "test")
+    try:
+        return [SlotArea(layout, descriptor) for _ in range(mappings)]
+    finally:
+        os.close(descriptor)
+
+
+def connected_links() -> tuple[Link, Link]:
+    ours, theirs = link_pair()
+    return Link(ours), Link(theirs)

@@ -6,6 +6,7 @@ sums, so that totals never fall; its gauges go.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -38,24 +39,32 @@ class MergedCollector(Collector):
     """The sum over processes of their last snapshots, as a collector for one registry."""
 
     def __init__(self) -> None:
+        # Scrapes are answered in threads of their own.
+        self._lock = threading.Lock()
         self._live: dict[str, Snapshot] = {}
         self._ended: dict[tuple[str, str], tuple[dict[str, str], float]] = {}
         self._families: dict[str, tuple[str, str]] = {}
 
     def update(self, process: str, snapshot: Snapshot) -> None:
         """Take a process's newest snapshot."""
-        self._live[process] = snapshot
-        for family in snapshot:
-            self._families[family["name"]] = (family["type"], family["help"])
+        with self._lock:
+            self._live[process] = snapshot
+            for family in snapshot:
+                self._families[family["name"]] = (family["type"], family["help"])
 
     def end(self, process: str) -> None:
         """Keep the totals of a process that ended, drop its gauges."""
-        for family in self._live.pop(process, []):
-            if family["type"] != "gauge":
-                _add(self._ended, family["samples"])
+        with self._lock:
+            for family in self._live.pop(process, []):
+                if family["type"] != "gauge":
+                    _add(self._ended, family["samples"])
 
     def collect(self) -> Iterator[Metric]:
         """One family for each name, summed over live and ended processes."""
+        with self._lock:
+            return iter(list(self._sum()))
+
+    def _sum(self) -> Iterator[Metric]:
         sums = {key: (labels, value) for key, (labels, value) in self._ended.items()}
         owner: dict[str, str] = {}
         for snapshot in self._live.values():

@@ -43,7 +43,8 @@ class SimulatedBackend:
 
     A run ends at a time on an absolute schedule. Waking up is always a little late; a run that follows at once starts
     where the last one was due to end, so that the lateness does not add up, and ``sleep_error`` tells how large it is.
-    The host's own work between two runs counts as on a real device, which idles meanwhile.
+    At most one run's time is made good: a host that stood still for longer has lost that time, as with a real device,
+    which also idles while the host works between two runs.
     """
 
     name = "simulated"
@@ -77,7 +78,7 @@ class SimulatedBackend:
         called = self._clock()
         seconds = self._device.batch_seconds(len(batch))
         follows_at_once = called - self._woke < seconds
-        due = called + seconds - (self._lateness if follows_at_once else 0.0)
+        due = called + seconds - (min(self._lateness, seconds) if follows_at_once else 0.0)
         scores = self._make_up_scores(batch)
         remaining = due - self._clock()
         if remaining > 0:

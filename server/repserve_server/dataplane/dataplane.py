@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,17 +26,45 @@ class Scored:
     decode_seconds: float
 
 
+class RequestsInFlight:
+    """Counts requests, each a ``with`` block, so that a drain knows when the last one is answered."""
+
+    def __init__(self) -> None:
+        self.draining = asyncio.Event()
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def drain(self) -> None:
+        """Let no more requests begin, and return when there are none."""
+        self.draining.set()
+        await self._idle.wait()
+
+    def __enter__(self) -> None:
+        if self.draining.is_set():
+            raise DrainingError("the server is shutting down; send the request to another one")
+        self._count += 1
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._idle.set()
+
+
 class Dataplane:
-    """Takes images in, gives scores out; counts what is in flight so that a drain knows when it is over."""
+    """Takes images in and gives scores out."""
 
     def __init__(self, models: ModelTable, decoding: DecodePool, metrics: FrontendMetrics) -> None:
         self.models = models
-        self.draining = asyncio.Event()
         self._decoding = decoding
         self._metrics = metrics
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._requests = RequestsInFlight()
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when no new requests are taken any more."""
+        return self._requests.draining
 
     async def classify_encoded(self, data: bytes, model: str, version: str, deadline: float) -> Scored:
         """Classify one encoded image.
@@ -52,7 +78,7 @@ class Dataplane:
         Raises:
             RepServeError: whatever kept the image from being classified.
         """
-        with self._request():
+        with self._requests:
             served = self.models.find(model, version)
             queue = served.queue
             slots = queue.admit(1)
@@ -80,7 +106,7 @@ class Dataplane:
         Raises:
             RepServeError: whatever kept the images from being classified.
         """
-        with self._request():
+        with self._requests:
             served = self.models.find(model, version)
             _check_pixels(data, images, served.info)
             slots = served.queue.admit(images)
@@ -94,26 +120,12 @@ class Dataplane:
 
     async def drain(self) -> None:
         """Take no more requests, and return when the last one that was taken is answered."""
-        self.draining.set()
-        await self._idle.wait()
+        await self._requests.drain()
 
     async def _run(self, served: ServedModel, slots: list[int], deadline: float) -> list[ImageScores]:
         images = await served.queue.run(slots, deadline)
         self._metrics.images.inc(len(images))
         return images
-
-    @contextmanager
-    def _request(self) -> Iterator[None]:
-        if self.draining.is_set():
-            raise DrainingError("the server is shutting down; send the request to another one")
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if self._in_flight == 0:
-                self._idle.set()
 
 
 def _check_pixels(data: bytes, images: int, info: ModelInfo) -> None:

@@ -1,12 +1,13 @@
-"""Decoding in threads: OpenCV and Pillow give Python's lock back while they work."""
+"""Decoding in threads: Pillow gives Python's lock back while it works."""
 
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from repserve_server.imaging.decode import preprocess_into
 
@@ -17,12 +18,32 @@ if TYPE_CHECKING:
     from repserve_server.imaging.preprocessing import Preprocessing
 
 
+class _Work(NamedTuple):
+    data: bytes
+    preprocessing: Preprocessing
+    out: NDArray[np.uint8]
+    future: asyncio.Future[float]
+    release: Callable[[], None]
+
+
 class DecodePool:
-    """Threads that turn encoded images into preprocessed ones, straight into their slots."""
+    """Threads that turn encoded images into preprocessed ones, straight into their slots.
+
+    Leaner than an executor: no future with a lock for each image, and images that are done close together wake the
+    event loop once. The work that waits is bounded by the slots that images are decoded into.
+    """
 
     def __init__(self, threads: int, max_pixels: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._max_pixels = max_pixels
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._done: list[tuple[_Work, float | BaseException]] = []
+        self._loop = asyncio.get_running_loop()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"decode-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def decode(
         self, data: bytes, preprocessing: Preprocessing, out: NDArray[np.uint8], release: Callable[[], None]
@@ -34,27 +55,39 @@ class DecodePool:
         Raises:
             ImageError: the image is not accepted.
         """
-        loop = asyncio.get_running_loop()
-        work = self._threads.submit(self._decode, data, preprocessing, out)
-        try:
-            return await asyncio.wrap_future(work, loop=loop)
-        except BaseException:
-            if work.done():
-                release()
-            else:
-                work.add_done_callback(lambda _: _call_in_loop(loop, release))
-            raise
+        future: asyncio.Future[float] = self._loop.create_future()
+        self._work.put(_Work(data, preprocessing, out, future, release))
+        return await future
 
     def close(self) -> None:
-        """End the threads; images not begun are not decoded."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the threads after the images they are at."""
+        for _ in self._threads:
+            self._work.put(None)
 
-    def _decode(self, data: bytes, preprocessing: Preprocessing, out: NDArray[np.uint8]) -> float:
-        started = time.perf_counter()
-        preprocess_into(data, preprocessing, out, max_pixels=self._max_pixels)
-        return time.perf_counter() - started
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            started = time.perf_counter()
+            result: float | BaseException
+            try:
+                if not work.future.cancelled():
+                    preprocess_into(work.data, work.preprocessing, work.out, max_pixels=self._max_pixels)
+                result = time.perf_counter() - started
+            except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the image
+                result = error
+            with self._lock:
+                self._done.append((work, result))
+                wake = len(self._done) == 1
+            if wake and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._complete)
 
-
-def _call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback)
+    def _complete(self) -> None:
+        with self._lock:
+            completed, self._done = self._done, []
+        for work, result in completed:
+            if work.future.cancelled():
+                work.release()
+            elif isinstance(result, float):
+                work.future.set_result(result)
+            else:
+                work.release()
+                work.future.set_exception(result)

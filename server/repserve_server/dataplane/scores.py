@@ -50,18 +50,20 @@ class BatchScores:
         self._top_k = max(top_k, _USUAL_TOP_K)
         kept = min(self._top_k, classes)
         rows = np.arange(images)[:, None]
+        best = self.scores.argpartition(classes - kept, axis=1)[:, classes - kept :]
+        best.sort(axis=1)
+        best = best[rows, (-self.scores[rows, best]).argsort(axis=1, kind="stable")]
+        probabilities = self.scores[rows, best]
         with np.errstate(invalid="ignore", over="ignore"):
-            best = np.argpartition(self.scores, classes - kept, axis=1)[:, classes - kept :]
-            best.sort(axis=1)
-            best = best[rows, np.argsort(-self.scores[rows, best], axis=1, kind="stable")]
-            top = self.scores[rows, best]
             if self._output == "logits":
-                highest = self.scores.max(axis=1, keepdims=True)
-                total = np.exp(self.scores - highest).sum(axis=1, keepdims=True)
-                probabilities = np.exp(top - highest) / total
+                # Nothing is greater than the best score, unless a score is not a number.
+                highest = probabilities[:, :1]
+                shares = self.scores - highest
+                np.exp(shares, out=shares)
+                total = np.add.reduce(shares, axis=1, keepdims=True)
+                probabilities = np.exp(probabilities - highest) / total
             else:
-                total = self.scores.sum(axis=1, keepdims=True)
-                probabilities = top
+                total = np.add.reduce(self.scores, axis=1, keepdims=True)
         self._finite = np.isfinite(total[:, 0]).tolist()
         self._ranked = best.tolist()
         self._probabilities = probabilities.tolist()

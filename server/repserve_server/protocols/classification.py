@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import grpc
 
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
@@ -24,6 +25,8 @@ STREAM_WINDOW = 1024
 """Requests of one stream that may be unanswered; the next is read when an answer has been taken by the client."""
 
 _UNKNOWN_FAILURE = InferenceError("internal error; the server's log says why")
+
+_END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 Context: TypeAlias = Any
 """grpc.aio.ServicerContext, which has no types that hold for both kinds of RPC."""
@@ -61,11 +64,13 @@ class ClassificationService(ClassificationServicer):
         return response
 
     async def ClassifyStream(  # type: ignore[override] # noqa: N802 - written with context.write, not yielded
-        self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], context: Context
+        self,
+        request_iterator: object,
+        context: Context,
     ) -> None:
         """Many requests in flight; a failed one is answered with its own status."""
         answers = _StreamAnswers(self._dataplane.draining)
-        reader = asyncio.create_task(self._read_stream(request_iterator, answers))
+        reader = asyncio.create_task(self._read_stream(context, answers))
         try:
             while (answer := await answers.next()) is not None:
                 await context.write(answer)
@@ -84,11 +89,9 @@ class ClassificationService(ClassificationServicer):
         """The models of the repository."""
         return pb.ListModelsResponse(models=[model_to_message(info) for info in self._dataplane.models.infos])
 
-    async def _read_stream(
-        self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], answers: _StreamAnswers
-    ) -> None:
+    async def _read_stream(self, context: Context, answers: _StreamAnswers) -> None:
         try:
-            async for request in request_iterator:
+            while (request := await context.read()) is not _END:
                 await answers.begin()
                 answers.add(asyncio.create_task(self._answer(request, answers)))
         finally:
@@ -133,7 +136,7 @@ class _StreamAnswers:
     def __init__(self, draining: asyncio.Event) -> None:
         self._draining = draining
         self._ready: asyncio.Queue[pb.ClassifyStreamResponse | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(STREAM_WINDOW)
+        self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent = 0
         self._all_read = False
@@ -141,8 +144,10 @@ class _StreamAnswers:
         self.ended_by_drain = False
 
     async def begin(self) -> None:
-        """Wait until one more request may be read."""
-        await self._room.acquire()
+        """Wait until one more request may be taken."""
+        while self._unsent >= STREAM_WINDOW:
+            self._room.clear()
+            await self._room.wait()
         self._unsent += 1
 
     def add(self, task: asyncio.Task[None]) -> None:
@@ -157,7 +162,7 @@ class _StreamAnswers:
     def sent(self) -> None:
         """The last answer given out by ``next`` has been sent."""
         self._unsent -= 1
-        self._room.release()
+        self._room.set()
 
     def end_of_requests(self) -> None:
         """The client sends no more."""

@@ -60,6 +60,7 @@ class Fleet:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._restarting = True
+        self._draining = False
         self.metrics_answered = asyncio.Event()
         on_cpu = sum(device == "cpu" for device in settings.device) * settings.instances
         self._threads = max(1, available_cpus() // max(1, on_cpu))
@@ -79,11 +80,14 @@ class Fleet:
             for worker in model.workers:
                 self._start_worker(model, worker)
 
-    def broadcast(self, kind: str) -> None:
-        """Send a message without content to every frontend."""
+    def drain(self) -> None:
+        """Have every frontend refuse new requests and answer those it has; one that dies is not replaced any more."""
+        self._draining = True
         for place in self.frontends:
             if place.child is not None:
-                place.child.send(kind)
+                place.child.send("drain")
+            else:
+                place.drained = True
 
     def no_more_restarts(self) -> None:
         """Let processes end from now on."""
@@ -232,11 +236,11 @@ class Fleet:
         for descriptor in place.areas.values():
             os.close(descriptor)
         place.areas, place.started, place.child = {}, False, None
-        if self._restarting:
+        if self._restarting and not self._draining:
             delay = place.backoff.next_delay()
             logger.error("%s %s; starting it again in %.1f s", child.name, describe_exit(child.returncode), delay)
             self._metrics.restarts.labels("frontend").inc()
-            self._loop.call_later(delay, self._restart, lambda: self._start_frontend(place))
+            self._loop.call_later(delay, self._restart_frontend, place)
         else:
             place.drained = True
         self._on_change()
@@ -261,12 +265,16 @@ class Fleet:
             delay = worker.backoff.next_delay()
             logger.error("%s %s; starting it again in %.1f s", child.name, describe_exit(child.returncode), delay)
             self._metrics.restarts.labels("worker").inc()
-            self._loop.call_later(delay, self._restart, lambda: self._start_worker(model, worker))
+            self._loop.call_later(delay, self._restart_worker, model, worker)
         self.tell_models()
 
-    def _restart(self, start: Callable[[], None]) -> None:
+    def _restart_frontend(self, place: FrontendPlace) -> None:
+        if self._restarting and not self._draining:
+            self._start_frontend(place)
+
+    def _restart_worker(self, model: ModelVersion, worker: Worker) -> None:
         if self._restarting:
-            start()
+            self._start_worker(model, worker)
 
     def _forget(self, child: Child) -> None:
         self._metrics.children.end(child.name)

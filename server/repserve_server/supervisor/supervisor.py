@@ -15,7 +15,7 @@ from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.models import ModelVersion
-from repserve_server.supervisor.ports import client_host, join_address, reserve_port
+from repserve_server.supervisor.ports import PortReservation, client_host, join_address
 
 if TYPE_CHECKING:
     from repserve_server.settings import Settings
@@ -47,8 +47,8 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self.models = [ModelVersion(folder, settings) for folder in self._choose_folders()]
         self._metrics = ServerMetrics(lambda: [model.describe() for model in self.models])
-        self._reservation = reserve_port(settings.host, settings.grpc_port, "--grpc-port")
-        self._grpc_port = int(self._reservation.getsockname()[1])
+        self._reservation = PortReservation(settings.host, settings.grpc_port, "--grpc-port")
+        self._grpc_port = self._reservation.port
         self._http = OperatorServer(
             settings.host,
             settings.metrics_port,
@@ -122,7 +122,7 @@ class Supervisor:
         """Let the frontends answer what they have taken, for a limited time."""
         self._draining = True
         logger.info("draining: new requests are refused, those under way are answered")
-        self._fleet.broadcast("drain")
+        self._fleet.drain()
         hurried = self._signals
         deadline = self._loop.time() + self._settings.drain_seconds
         while not all(place.drained for place in self._fleet.frontends):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from repserve_server.backends.base import TensorSpec
 from repserve_server.channel.link import Link, link_pair
 from repserve_server.channel.slots import SlotArea, SlotLayout, create_area_descriptor
@@ -44,7 +45,7 @@ class FakeBackend:
         self.classes = CLASSES
         self.batch_sizes = batch_sizes
         self.batches: list[NDArray[np.generic]] = []
-        self.on_run: Callable[[NDArray[np.generic]], None] = lambda batch: None
+        self.on_run: Callable[[NDArray[np.generic]], None] = lambda _: None
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         self.batches.append(batch)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from repserve_server.channel.control import MAX_CONTROL_MESSAGE, ControlChannel, ControlMessage
 from repserve_server.channel.link import LinkClosedError, link_pair
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from repserve_server.channel.slots import PAGE, FreeSlots, SlotLayout
 from unit.server.fakes import map_area, slot_layout
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from repserve_server.channel.messages import (
     Answer,
     Cancellation,
@@ -67,7 +68,9 @@ class LoopFrontend:
         self.link, worker_end = connected_links()
         harness.loop.add_source(name, self.worker_area, worker_end)
 
-    def submit(self, slots: Sequence[int], deadline: float = math.inf, *, generation: int = 1, alone: bool = False) -> None:
+    def submit(
+        self, slots: Sequence[int], deadline: float = math.inf, *, generation: int = 1, alone: bool = False
+    ) -> None:
         self.link.send(pack_submissions([Submission(slot, generation, deadline, alone) for slot in slots]))
 
     def cancel(self, slots: Sequence[int], generation: int = 1) -> None:
@@ -80,4 +83,5 @@ class LoopFrontend:
         return [entry for answer in self.answers() for entry in answer.slots]
 
     def scores(self, slot: int) -> NDArray[np.float32]:
-        return self.area.scores[slot]
+        row: NDArray[np.float32] = self.area.scores[slot]
+        return row

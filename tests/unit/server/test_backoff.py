@@ -1,0 +1,38 @@
+"""How long to wait before a child is started again."""
+
+from __future__ import annotations
+
+import pytest
+
+from repserve_server.supervisor.backoff import CALM_SECONDS, FIRST_SECONDS, LONGEST_SECONDS, Backoff
+from unit.server.fakes import FakeClock
+
+
+def test_delays_double_up_to_a_limit() -> None:
+    backoff = Backoff(FakeClock())
+    delays = [backoff.next_delay() for _ in range(12)]
+    assert delays[:4] == [0.0, FIRST_SECONDS, 2 * FIRST_SECONDS, 4 * FIRST_SECONDS]
+    assert delays[-1] == LONGEST_SECONDS
+    assert delays == sorted(delays)
+
+
+def test_a_calm_time_forgives() -> None:
+    clock = FakeClock()
+    backoff = Backoff(clock)
+    for _ in range(5):
+        backoff.next_delay()
+    clock.advance(CALM_SECONDS)
+    assert backoff.next_delay() > 0
+    clock.advance(CALM_SECONDS + 1)
+    assert backoff.next_delay() == 0.0
+
+
+@pytest.mark.xfail(
+    reason="two to the power of the deaths no longer fits into a float", strict=True, raises=OverflowError
+)
+def test_a_night_of_crashes_is_survived() -> None:
+    clock = FakeClock()
+    backoff = Backoff(clock)
+    for _ in range(1100):
+        clock.advance(backoff.next_delay())
+    assert backoff.next_delay() == LONGEST_SECONDS

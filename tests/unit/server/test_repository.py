@@ -1,0 +1,134 @@
+"""The model repository: versions, labels, model.toml, and problems that name file, key and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repserve_server.repository.config import ModelConfig, RepositoryError, read_config
+from repserve_server.repository.scan import ModelFolder, scan_repository
+from repserve_server.settings import Settings
+from repserve_server.supervisor.models import ModelVersion
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    return folder
+
+
+def add_version(model: Path, version: str, file: str = "model.onnx") -> None:
+    (model / version).mkdir()
+    (model / version / file).write_bytes(b"")
+
+
+def scan_one(model: Path) -> ModelFolder:
+    (folder,) = scan_repository(model.parent)
+    return folder
+
+
+def test_without_a_model_toml_everything_has_its_default(model: Path) -> None:
+    add_version(model, "1")
+    folder = scan_one(model)
+    assert (folder.name, folder.versions, folder.labels, folder.problem) == ("digits", (1,), (), "")
+    assert folder.config == ModelConfig()
+
+
+def test_versions_are_ordered_as_numbers(model: Path) -> None:
+    for version in ("9", "10", "2"):
+        add_version(model, version)
+    assert scan_one(model).versions == (2, 9, 10)
+
+
+def test_only_numbered_folders_with_a_model_file_are_versions(model: Path) -> None:
+    add_version(model, "1", "model_bs16.om")
+    add_version(model, "2", "README.md")
+    add_version(model, "latest")
+    (model / "3").mkdir()
+    (model / "4").write_text("a file", encoding="utf-8")
+    assert scan_one(model).versions == (1,)
+
+
+@pytest.mark.xfail(reason="the number is kept and the folder's own name is lost", strict=True)
+def test_a_version_with_leading_zeros_is_loaded_from_its_own_folder(model: Path) -> None:
+    add_version(model, "007")
+    version = ModelVersion(scan_one(model), Settings())
+    body = version.load_body(version.workers[0], Settings(), 1)
+    assert Path(body["folder"]).is_dir()
+
+
+def test_a_model_without_a_version_tells_how_to_get_one(model: Path) -> None:
+    assert "put a model at" in scan_one(model).problem
+    (model / "model.toml").write_text('obtain = "repserve convert --random"\n', encoding="utf-8")
+    assert scan_one(model).problem == "no version is there yet; to get one: repserve convert --random"
+
+
+def test_folders_that_are_hidden_or_no_folders_are_left_out(tmp_path: Path) -> None:
+    for name in (".git", "_old", "b", "a"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "README.md").write_text("text", encoding="utf-8")
+    assert [folder.name for folder in scan_repository(tmp_path)] == ["a", "b"]
+
+
+def test_a_repository_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"absent' is not a folder; give one with --model-repository"):
+        scan_repository(tmp_path / "absent")
+
+
+def test_labels_are_the_lines_of_their_file(model: Path) -> None:
+    (model / "labels.txt").write_text("tench, Tinca tinca\r\n goldfish \nß\n", encoding="utf-8")
+    assert scan_one(model).labels == ("tench, Tinca tinca", "goldfish", "ß")
+
+
+def test_a_labels_file_that_is_named_must_be_there(model: Path) -> None:
+    (model / "model.toml").write_text('labels = "names.txt"\n', encoding="utf-8")
+    problem = scan_one(model).problem
+    assert "model.toml: key 'labels' names 'names.txt', which is not there" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_batch = 0", ("'max_batch'", "greater than or equal to 1", "got 0")),
+        ('output = "softmax"', ("'output'", "'logits' or 'probabilities'", "got 'softmax'")),
+        ("colour = 1", ("'colour' is not known", "description", "preprocessing")),
+        ("[preprocessing]\ncrop = 300", ("'preprocessing'", "crop = 300 does not fit", "256")),
+        ("[preprocessing]\nstd = [1.0, 0.0, 1.0]", ("'preprocessing'", "must be positive")),
+        ("[preprocessing]\nmean = [1.0]", ("'preprocessing.mean", "Field required")),
+        ("max_batch = ", ("not valid TOML",)),
+    ],
+)
+def test_a_wrong_model_toml_is_named_with_key_and_value(model: Path, text: str, words: tuple[str, ...]) -> None:
+    path = model / "model.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RepositoryError) as caught:
+        read_config(model)
+    assert all(word in str(caught.value) for word in (str(path), *words))
+    assert scan_one(model).problem == str(caught.value)
+
+
+@pytest.mark.xfail(reason="the keys of the top level are listed, whichever table the unknown key is in", strict=True)
+def test_an_unknown_key_of_a_table_is_told_the_keys_of_that_table(model: Path) -> None:
+    (model / "model.toml").write_text("[preprocessing]\nsize = 224\n", encoding="utf-8")
+    with pytest.raises(RepositoryError, match=r"the keys are .*crop"):
+        read_config(model)
+
+
+@pytest.mark.xfail(reason="sizes are not checked before a worker has tried them", strict=True)
+@pytest.mark.parametrize("sizes", ["[]", "[0, 16]", "[-1]"])
+def test_compiled_sizes_that_cannot_be_are_named(model: Path, sizes: str) -> None:
+    (model / "model.toml").write_text(f"compiled_sizes = {sizes}\n", encoding="utf-8")
+    with pytest.raises(RepositoryError, match="compiled_sizes"):
+        read_config(model)
+
+
+@pytest.mark.xfail(reason="one unreadable file ends the scan of the whole repository", strict=True)
+@pytest.mark.parametrize("name", ["labels.txt", "model.toml"])
+def test_a_file_that_is_not_utf8_is_a_problem_of_its_model_only(model: Path, name: str) -> None:
+    (model.parent / "other").mkdir()
+    (model / name).write_bytes('description = "grün"\n'.encode("latin-1"))
+    digits, other = scan_repository(model.parent)
+    assert name in digits.problem
+    assert name not in other.problem

@@ -47,8 +47,8 @@ format: .venv/installed  ## Let ruff rewrite the code
 protos: .venv/installed  ## Generate the gRPC stubs from protos/
 	@$(BIN)/python tools/generate_protos.py
 
-bench: .venv/installed  ## Measure the figures of docs/performance.md on this machine
-	@$(BIN)/python -m repserve_bench.performance
+bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
+	@$(BIN)/python -m repserve_bench.performance $(if $(IMAGES),--images "$(IMAGES)")
 
 lock: .venv/installed  ## Resolve constraints.txt anew, with the newest versions that fit
 	@echo '# Exact versions of everything, for repeatable installs; made by `make lock`.' > constraints.new
@@ -58,5 +58,5 @@ lock: .venv/installed  ## Resolve constraints.txt anew, with the newest versions
 	@mv constraints.new constraints.txt
 
 clean:  ## Remove what the other targets made
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json performance.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,10 +20,8 @@ def reference_pixels(data: bytes, resize: int = 256, crop: int = 224) -> NDArray
     image = Image.open(io.BytesIO(data)).convert("RGB")
     width, height = image.size
     if min(width, height) != resize:
-        if width < height:
-            size = (resize, int(resize * height / width))
-        else:
-            size = (int(resize * width / height), resize)
+        short = min(width, height)
+        size = (int(resize * width / short), int(resize * height / short))
         image = image.resize(size, Image.Resampling.BILINEAR)
     width, height = image.size
     top = round((height - crop) / 2.0)

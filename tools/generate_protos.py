@@ -36,11 +36,7 @@ def generate(target: Path) -> list[Path]:
     ]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed: see the messages above")
-    return [
-        source.relative_to(PROTOS).with_name(source.stem + suffix)
-        for source in sources
-        for suffix in SUFFIXES
-    ]
+    return [source.relative_to(PROTOS).with_name(source.stem + suffix) for source in sources for suffix in SUFFIXES]
 
 
 def _googleapis() -> Path:

@@ -32,14 +32,14 @@ TABLE_SECONDS = 8.0
 
 NEXT_STEPS = """\
   make serve
-      serves model_repo on 127.0.0.1:8001; metrics are at http://127.0.0.1:8002/metrics
-  .venv/bin/repserve classify --model repvgg_digits model_repo/repvgg_digits/validation/images/*.jpg
-      classifies images; give it your own
-  .venv/bin/repserve bench run --model repvgg_a0 --images DIR --labels val_label.txt --concurrency 32
-      replays your images, such as the ImageNet validation set, and reports fps, latency, top-1 and top-5
+      serves model_repo: gRPC on port 8001, metrics and health on port 8002
+  .venv/bin/repserve classify --model repvgg_digits PHOTO.jpg
+      classifies images on that server; try model_repo/repvgg_digits/validation/images/*.jpg
+  .venv/bin/repserve bench run --model repvgg_a0 --images DIR --labels val_label.txt
+      replays a labelled set, such as ImageNet's, and reports top-1, top-5, fps and latency
+  .venv/bin/pip install -c constraints.txt -e '.[convert]'
   .venv/bin/repserve convert pth2onnx RepVGG-A0-train.pth model_repo/repvgg_a0/1/model.onnx
-      puts the authors' weights in place of the random ones (pip install 'repserve[convert]'; then remove
-      model_repo/repvgg_a0/1/WEIGHTS.txt)"""
+      puts the authors' weights in place of the random ones; then start the server again"""
 
 
 class DemoError(Exception):

@@ -13,7 +13,6 @@ PACKAGES = (
     "grpcio",
     "protobuf",
     "numpy",
-    "opencv-python-headless",
     "pillow",
     "openvino",
     "onnxruntime",

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MAX_BATCHES = (1, 16)
 RANDOM_WEIGHTS_FILE = "WEIGHTS.txt"
 """Stands beside a model.onnx whose weights are random (``repserve convert random`` writes it)."""
-NOT_MEASURED_RANDOM = "not measured: random weights"
-NOT_MEASURED_SIMULATED = "SIMULATED: not measured"
+NOT_MEASURED_RANDOM = "none: random weights"
+NOT_MEASURED_SIMULATED = "none: SIMULATED"
 LEAST_IMAGES = 16
 LEAST_REQUESTS = 4
 BUNDLED_IMAGES = Path("repvgg_digits", "validation", "images")
@@ -100,7 +100,7 @@ def print_table(rows: Sequence[MeasuredRow], console: Console) -> None:
     """Prints the table with its notes."""
     console.print(rich_table(rows))
     for note in (*NOTES, *shortfalls(rows)):
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False)
 
 
 def load_settings(address: str, device: str, max_batch: int, settings: TableSettings) -> LoadSettings:
@@ -161,7 +161,8 @@ def _measure(
 def _announce(device: str, max_batch: int, load: LoadSettings) -> str:
     sent = "encoded images"
     if load.input.pixels:
-        sent = f"cropped pixels, {load.input.images_per_request} image(s) a request"
+        count = load.input.images_per_request
+        sent = f"cropped pixels, {count} image{'s' if count > 1 else ''} a request"
     return f"{device} at max batch {max_batch}: {sent}, {load.concurrency} requests in flight"
 
 

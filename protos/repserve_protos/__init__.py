@@ -1,0 +1,1 @@
+"""The gRPC protocol of RepServe and its generated stubs."""

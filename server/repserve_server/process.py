@@ -64,7 +64,7 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
         try:
             quota, period = (level / "cpu.max").read_text().split()
         except (OSError, ValueError):
-            continue
+            quota, period = "max", "1"
         if quota != "max":
             limits.append(int(quota) / int(period))
         if level == root:

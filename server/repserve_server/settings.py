@@ -85,16 +85,19 @@ class Settings(BaseSettings):
     @field_validator("device", "model", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        """Several names in one variable or TOML string are separated by commas."""
-        if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        return value
+        """Several names in one flag, variable or TOML string are separated by commas."""
+        values = (value,) if isinstance(value, str) else value
+        if not isinstance(values, tuple | list) or not all(isinstance(name, str) for name in values):
+            return value
+        return tuple(name.strip() for text in values for name in text.split(",") if name.strip())
 
     @field_validator("device")
     @classmethod
     def _need_device(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("at least one device is needed")
+        if len(set(value)) < len(value):
+            raise ValueError("a device is named twice; use instances for several workers on one device")
         return value
 
     @property
@@ -123,7 +126,7 @@ def load_settings(flags: dict[str, Any], file: Path | None) -> Settings:
     kind = Settings if file is None else _with_file(file)
     try:
         return kind(**flags)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} is not valid TOML: {error}") from error
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}, got {p['input']!r}" for p in error.errors())

@@ -10,15 +10,15 @@ import io
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from typing import TYPE_CHECKING
-
 from reference_preprocessing import reference_tensor
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""``repserve.v1``: classification of images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections import deque
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class ControlChannel:
         payload = json.dumps({"kind": kind, "body": body or {}}, separators=(",", ":")).encode()
         if len(payload) > MAX_CONTROL_MESSAGE:
             raise ValueError(f"control message {kind!r} has {len(payload)} bytes, more than {MAX_CONTROL_MESSAGE}")
-        self._backlog.append((payload, descriptors or []))
+        # The caller may close its descriptors before a message that has to wait is sent.
+        self._backlog.append((payload, [os.dup(descriptor) for descriptor in descriptors or ()]))
         self.flush()
 
     def flush(self) -> None:
@@ -69,6 +71,7 @@ class ControlChannel:
             except OSError as error:
                 raise LinkClosedError(str(error)) from error
             self._backlog.popleft()
+            _close(descriptors)
 
     def receive(self) -> ControlMessage | None:
         """The next message, or None when none waits (never None on a blocking channel).
@@ -90,3 +93,11 @@ class ControlChannel:
     def close(self) -> None:
         """Close this end."""
         self.socket.close()
+        for _, descriptors in self._backlog:
+            _close(descriptors)
+        self._backlog.clear()
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -28,15 +28,13 @@ def _whole_pages(size: int) -> int:
 class SlotLayout:
     """Where things lie in an area: both sides compute the same offsets from these numbers.
 
-    ``shape`` and ``dtype`` are those of one image, ``classes`` is the length of one row of scores. ``padding``
-    extra images lie after the last slot, so that a padded batch that starts in any slot is one run of memory.
+    ``shape`` and ``dtype`` are those of one image, ``classes`` is the length of one row of scores.
     """
 
     slots: int
     shape: tuple[int, ...]
     dtype: str
     classes: int
-    padding: int
 
     @classmethod
     def from_body(cls, body: dict[str, Any]) -> SlotLayout:
@@ -61,14 +59,14 @@ class SlotLayout:
     @property
     def size(self) -> int:
         """Bytes of the whole area. Pages that were never written take no memory."""
-        return self.images_offset + _whole_pages((self.slots + self.padding) * self.image_bytes)
+        return self.images_offset + _whole_pages(self.slots * self.image_bytes)
 
 
 class SlotArea:
     """One mapping of a slot area.
 
     Attributes:
-        images: [slots + padding, *shape], the preprocessed images.
+        images: [slots, *shape], the preprocessed images.
         scores: float32 [slots, classes], the model's answers.
         running: uint32 [slots]; a worker writes the generation of a slot here just before it runs it and 0 when it
             is done, so that the frontend knows after a crash which images were on the device.
@@ -81,10 +79,9 @@ class SlotArea:
         self.scores: NDArray[np.float32] = np.frombuffer(
             self._memory, np.float32, layout.slots * layout.classes, layout.scores_offset
         ).reshape(layout.slots, layout.classes)
-        rows = layout.slots + layout.padding
         self.images: NDArray[np.generic] = np.frombuffer(
-            self._memory, layout.dtype, rows * int(np.prod(layout.shape)), layout.images_offset
-        ).reshape(rows, *layout.shape)
+            self._memory, layout.dtype, layout.slots * int(np.prod(layout.shape)), layout.images_offset
+        ).reshape(layout.slots, *layout.shape)
 
 
 def create_area_descriptor(layout: SlotLayout, name: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
-from repserve_server.errors import DrainingError, ImageError, InvalidRequestError
+from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.decoding import DecodePool
@@ -55,10 +57,17 @@ class RequestsInFlight:
 class Dataplane:
     """Takes images in and gives scores out."""
 
-    def __init__(self, models: ModelTable, decoding: DecodePool, metrics: FrontendMetrics) -> None:
+    def __init__(
+        self,
+        models: ModelTable,
+        decoding: DecodePool,
+        metrics: FrontendMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.models = models
         self._decoding = decoding
         self._metrics = metrics
+        self._clock = clock
         self._requests = RequestsInFlight()
 
     @property
@@ -80,6 +89,8 @@ class Dataplane:
         """
         with self._requests:
             served = self.models.find(model, version)
+            if deadline <= self._clock():
+                raise DeadlineError("the deadline passed before the image was decoded")
             queue = served.queue
             slots = queue.admit(1)
             out = queue.area.images[slots[0]].view(np.uint8)

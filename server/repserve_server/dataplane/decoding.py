@@ -57,7 +57,13 @@ class DecodePool:
         """
         future: asyncio.Future[float] = self._loop.create_future()
         self._work.put(_Work(data, preprocessing, out, future, release))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Cancelled after the image was done and before this coroutine could go on: nobody else releases it.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                release()
+            raise
 
     def close(self) -> None:
         """End the threads after the images they are at."""

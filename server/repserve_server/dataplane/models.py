@@ -128,7 +128,7 @@ class ModelTable:
                     self._served[info.name, ""] = served
         names = {name for name, version in self._served if version == ""}
         if len(names) == 1:
-            self._served["", ""] = self._served[names.pop(), ""]
+            self._served |= {("", version): served for (_, version), served in self._served.items()}
 
     def _explain(self, name: str, version: str) -> ServedModel:
         names = sorted({info.name for info in self._infos.values()})

@@ -23,7 +23,7 @@ from repserve_server.channel.messages import (
 from repserve_server.channel.slots import FreeSlots, SlotArea
 from repserve_server.dataplane.flights import CRASHES_ALLOWED, Flight, Flights, PendingRequest, WorkerLink
 from repserve_server.dataplane.scores import BatchScores, ImageScores, Output
-from repserve_server.errors import DeadlineError, InferenceError, QueueFullError
+from repserve_server.errors import DeadlineError, DrainingError, InferenceError, InvalidRequestError, QueueFullError
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import QueueMetrics
@@ -81,7 +81,12 @@ class ModelQueue:
 
         Raises:
             QueueFullError: fewer slots are free; it says when trying again makes sense.
+            InvalidRequestError: there are more images than the queue has slots.
         """
+        if images > self.capacity:
+            raise InvalidRequestError(
+                f"the request has {images} images and the queue holds {self.capacity}; send fewer at once"
+            )
         slots = self._free.take(images)
         if slots is None:
             wait = self.occupied * self._best_image_seconds / max(1, self.worker_count)
@@ -147,7 +152,9 @@ class ModelQueue:
                 self._rehome(flight, crashed=crashed)
 
     def close(self) -> None:
-        """Forget all workers; what is in flight ends with its requests' deadlines."""
+        """Forget all workers; requests that are still in flight fail."""
+        for flight in self._flights:
+            flight.request.fail(DrainingError("the server has shut down"))
         for worker in list(self._workers):
             self.detach(worker, crashed=False)
         if self._sweep is not None:
@@ -256,7 +263,6 @@ class ModelQueue:
             flight.alone = True
         self.area.running[flight.slot] = 0
         if flight.request.future.done():
-            self._wipe(flight)
             self._end_unsent(flight)
         elif flight.crashes > CRASHES_ALLOWED:
             self._metrics.poison_images.inc()
@@ -265,15 +271,9 @@ class ModelQueue:
             flight.request.fail(
                 InferenceError(f"this image was on the device at {flight.crashes} crashes; it is not tried again")
             )
-            self._wipe(flight)
             self._end_unsent(flight)
         else:
             self._dispatch(flight)
-
-    def _wipe(self, flight: Flight) -> None:
-        """Clear what may crash a device: a free slot's bytes can still be the padding of somebody else's batch."""
-        if flight.crashes:
-            self.area.images[flight.slot] = 0
 
     def _abandon(self, flights: Sequence[Flight]) -> None:
         """Nobody waits for these any more: free what no worker has, ask workers to drop the rest."""

@@ -37,7 +37,7 @@ class BatchScores:
         Softmax is applied where the model gives logits.
 
         Raises:
-            InferenceError: a score is not a number, or is infinite.
+            InferenceError: a score is not a number, or is plus infinity (minus infinity is a probability of 0).
         """
         if top_k > self._top_k:
             self._rank_all(top_k)
@@ -54,6 +54,10 @@ class BatchScores:
         best.sort(axis=1)
         best = best[rows, (-self.scores[rows, best]).argsort(axis=1, kind="stable")]
         probabilities = self.scores[rows, best]
+        if np.count_nonzero(self.scores >= probabilities[:, -1:]) > images * kept:
+            # Equal scores at the last place: the partition took any of them, the lower index shall win.
+            best = (-self.scores).argsort(axis=1, kind="stable")[:, :kept]
+            probabilities = self.scores[rows, best]
         with np.errstate(invalid="ignore", over="ignore"):
             if self._output == "logits":
                 # Nothing is greater than the best score, unless a score is not a number.

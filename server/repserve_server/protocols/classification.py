@@ -65,7 +65,7 @@ class ClassificationService(ClassificationServicer):
 
     async def ClassifyStream(  # type: ignore[override] # noqa: N802 - written with context.write, not yielded
         self,
-        request_iterator: object,
+        request_iterator: object,  # noqa: ARG002 - context.read costs less
         context: Context,
     ) -> None:
         """Many requests in flight; a failed one is answered with its own status."""
@@ -78,6 +78,8 @@ class ClassificationService(ClassificationServicer):
         finally:
             reader.cancel()
             answers.cancel()
+        if reader.done() and not reader.cancelled() and (failure := reader.exception()) is not None:
+            raise failure
         if answers.ended_by_drain:
             await _abort(context, DrainingError("the server is shutting down; continue on another one"))
 

@@ -26,7 +26,7 @@ class Health:
         ready = {info.name: False for info in infos}
         for info in infos:
             ready[info.name] |= info.ready
-        loading = any(info.state in ("loading", "restarting") for info in infos)
+        loading = any(info.state == "loading" for info in infos)
         ready[OVERALL] = ready[CLASSIFICATION] = any(info.ready for info in infos) and not loading
         for service, serving in ready.items():
             await self._say(service, serving)

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from repserve_server.imaging.preprocessing import Preprocessing
 
@@ -36,7 +36,7 @@ class ModelConfig(BaseModel):
     labels: str = "labels.txt"
     output: Literal["logits", "probabilities"] = "logits"
     max_batch: int = Field(default=16, ge=1, le=256)
-    compiled_sizes: tuple[int, ...] | None = None
+    compiled_sizes: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     obtain: str = ""
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
 
@@ -52,7 +52,7 @@ def read_config(folder: Path) -> ModelConfig:
         return ModelConfig()
     try:
         return ModelConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RepositoryError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise RepositoryError(f"{path}: {_describe(error)}") from error
@@ -64,7 +64,8 @@ def _describe(error: ValidationError) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "file"
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(ModelConfig.model_fields)
+            table = Preprocessing if len(problem["loc"]) > 1 else ModelConfig
+            known = ", ".join(table.model_fields)
             problems.append(f"key {key!r} is not known; the keys are {known}")
         else:
             problems.append(f"key {key!r}: {problem['msg']}, got {problem['input']!r}")

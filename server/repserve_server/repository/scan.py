@@ -59,15 +59,20 @@ def _read_model(path: Path) -> ModelFolder:
 
 
 def _is_version(folder: Path) -> bool:
-    return (
-        folder.is_dir() and folder.name.isdecimal() and any(file.suffix in MODEL_SUFFIXES for file in folder.iterdir())
-    )
+    """Whether a folder is named by a number, written as numbers are, and holds a model."""
+    if not folder.is_dir() or not folder.name.isdecimal() or folder.name != str(int(folder.name)):
+        return False
+    return any(file.suffix in MODEL_SUFFIXES for file in folder.iterdir())
 
 
 def _read_labels(path: Path, config: ModelConfig) -> tuple[str, ...]:
     file = path / config.labels
     if file.is_file():
-        return tuple(line.strip() for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RepositoryError(f"{file} cannot be read as UTF-8 text: {error}") from error
+        return tuple(line.strip() for line in text.rstrip("\n").split("\n"))
     if "labels" in config.model_fields_set:
         raise RepositoryError(f"{path / 'model.toml'}: key 'labels' names {config.labels!r}, which is not there")
     return ()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 FIRST_SECONDS = 0.2
 LONGEST_SECONDS = 30.0
 CALM_SECONDS = 60.0
+_MOST_DOUBLINGS = 16
 
 
 class Backoff:
@@ -22,4 +23,5 @@ class Backoff:
         now = self._clock()
         self._deaths = 0 if now - self._last > CALM_SECONDS else self._deaths + 1
         self._last = now
-        return 0.0 if self._deaths == 0 else min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** (self._deaths - 1))
+        doublings = min(self._deaths - 1, _MOST_DOUBLINGS)
+        return 0.0 if self._deaths == 0 else min(LONGEST_SECONDS, FIRST_SECONDS * 2**doublings)

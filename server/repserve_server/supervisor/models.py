@@ -82,7 +82,6 @@ class ModelVersion:
             shape=tuple(self.shape_body["shape"]),
             dtype=self.shape_body["dtype"],
             classes=self.shape_body["classes"],
-            padding=self.max_batch,
         )
 
     def load_body(self, worker: Worker, settings: Settings, threads: int) -> dict[str, Any]:
@@ -94,6 +93,7 @@ class ModelVersion:
             "model": self.name,
             "version": self.version,
             "device": worker.device,
+            "instance": worker.index,
             "folder": str(self.folder.path / self.version),
             "runtime": settings.runtime,
             "precision": settings.precision,

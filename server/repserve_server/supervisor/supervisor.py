@@ -190,7 +190,7 @@ class Supervisor:
         if self._draining:
             return False, "draining"
         states = [model.state for model in self.models]
-        waiting = [model.name for model in self.models if model.state in ("loading", "restarting")]
+        waiting = [model.name for model in self.models if model.state == "loading"]
         if waiting:
             return False, f"loading: {', '.join(waiting)}"
         if not all(place.started for place in self._fleet.frontends):

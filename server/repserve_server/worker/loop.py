@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from repserve_server.channel.link import Link, LinkClosedError
 from repserve_server.channel.messages import (
+    MAX_ENTRIES,
     Answer,
     CloseReason,
     Outcome,
@@ -138,9 +139,10 @@ class WorkerLoop:
             by_source.setdefault(image.source, []).append(SlotOutcome(image.slot, image.generation, outcome))
         size = len(chosen.take)
         for source, slots in by_source.items():
-            answer = Answer(size, chosen.size, chosen.reason, started, finished, slots)
             try:
-                source.link.send(pack_answer(answer))
+                for first in range(0, len(slots), MAX_ENTRIES):
+                    part = slots[first : first + MAX_ENTRIES]
+                    source.link.send(pack_answer(Answer(size, chosen.size, chosen.reason, started, finished, part)))
             except LinkClosedError:
                 self._drop_source(source)
                 continue

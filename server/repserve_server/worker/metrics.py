@@ -13,7 +13,7 @@ BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 class WorkerMetrics:
     """The series of one worker; every one carries model, version and device."""
 
-    def __init__(self, model: str, version: str, device: str) -> None:
+    def __init__(self, model: str, version: str, device: str, instance: int = 0) -> None:
         self.registry = CollectorRegistry()
         names = ("model", "version", "device")
         values = (model, version, device)
@@ -53,10 +53,10 @@ class WorkerMetrics:
         self._sleep_error = Gauge(
             "repserve_simulated_sleep_error_seconds",
             "How late a simulated device woke up; not added up over runs.",
-            (*names, "statistic"),
+            (*names, "instance", "statistic"),
             registry=registry,
         )
-        self._values = values
+        self._values = (*values, str(instance))
 
     def count_batch(self, images: int, compiled: int, reason: CloseReason, seconds: float) -> None:
         """Count a run of ``images`` images, padded to ``compiled``."""

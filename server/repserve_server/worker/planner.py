@@ -92,8 +92,9 @@ def _interpolate(measured: Mapping[int, float]) -> dict[int, float]:
 def plan(deadlines: Sequence[float], costs: BatchCosts, now: float) -> Plan:
     """Choose the next run for images that wait, given their deadlines in the order of their arrival.
 
-    The aim is to finish everything that waits soonest. Where that run would answer one of its images too late and a
-    quicker one would not, the quicker one is run, with the most urgent images in it.
+    The aim is to finish everything that waits soonest. Where that run would answer an image too late and a quicker one
+    would not, the quicker one is run, with the most urgent images in it; an image further behind that would be too late
+    after this run rides in it. Images that are late whatever is run do not count.
 
     Args:
         deadlines: for each waiting image, the time on the clock of ``now`` when its answer must be there.
@@ -108,11 +109,20 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float) -> Plan:
         raise ValueError("there is nothing to plan: no image waits")
     size = costs.next_size(waiting)
     take = min(size, waiting)
-    urgent = min((d for d in deadlines[:take] if d >= now + costs.fastest), default=None)
-    if urgent is not None and now + costs.seconds[size] > urgent:
-        in_time = [s for s in costs.sizes if now + costs.seconds[s] <= urgent]
-        quick = max(in_time, key=lambda s: (min(s, waiting) / costs.seconds[s], s))
-        by_urgency = sorted(range(waiting), key=lambda i: (deadlines[i] < now + costs.fastest, deadlines[i]))
-        return Plan(quick, tuple(by_urgency[: min(quick, waiting)]), CloseReason.DEADLINE)
+    end = now + costs.seconds[size]
+    in_time = [i for i in range(waiting) if deadlines[i] >= now + costs.fastest]
+    by_urgency = sorted(in_time, key=lambda i: deadlines[i])
+    if by_urgency and deadlines[by_urgency[0]] < end:
+        # Too late even in this run: a quicker one, with the most urgent images.
+        quick_enough = [s for s in costs.sizes if now + costs.seconds[s] <= deadlines[by_urgency[0]]]
+        quick = max(quick_enough, key=lambda s: (min(s, waiting) / costs.seconds[s], s))
+        late = [i for i in range(waiting) if deadlines[i] < now + costs.fastest]
+        return Plan(quick, tuple([*by_urgency, *late][:quick]), CloseReason.DEADLINE)
     reason = CloseReason.FULL if take == costs.largest else CloseReason.CHEAPEST
-    return Plan(size, tuple(range(take)), reason)
+    # Behind this run, and too late after it: these go first.
+    pressing = [i for i in by_urgency if i >= take and deadlines[i] < end + costs.fastest]
+    if pressing:
+        reason = CloseReason.DEADLINE
+    first = pressing[:take]
+    rest = [i for i in range(take) if i not in pressing]
+    return Plan(size, tuple([*first, *rest][:take]), reason)

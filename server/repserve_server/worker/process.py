@@ -93,7 +93,7 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
         logger.exception("loading failed")
         control.send("failed", {"reason": f"loading failed, the log says where: {error!r}"})
         return None
-    metrics = WorkerMetrics(body["model"], body["version"], body["device"])
+    metrics = WorkerMetrics(body["model"], body["version"], body["device"], body["instance"])
     control.socket.setblocking(False)
     worker = WorkerProcess(control, backend, costs, metrics)
     control.send(

@@ -88,24 +88,24 @@ class WaitingImages:
 
 
 class BatchAssembler:
-    """Turns chosen images into one array for the backend, without a copy where their slots lie side by side."""
+    """Turns chosen images into one array for the backend, without a copy where they fill it and lie side by side."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, largest: int) -> None:
         self._staging: NDArray[np.generic] = np.zeros((largest, *shape), dtype)
+        self._filled = 0
 
     def assemble(self, images: Sequence[WaitingImage], size: int) -> NDArray[np.generic]:
-        """The batch [size, ...] with ``images`` in its first rows.
+        """The batch [size, ...] with ``images`` in its first rows and zeros in the others.
 
-        The rows of padding hold whatever lies there, except for an image that must run alone: no other image that may
-        be to blame for a crash is beside it.
+        No other image's pixels are used as padding: they could belong to one that crashes the device.
         """
-        first = images[0]
-        if first.alone:
-            self._staging[0] = first.source.area.images[first.slot]
-            self._staging[1:size] = 0
-            return self._staging[:size]
-        if all(image.source is first.source and image.slot == first.slot + i for i, image in enumerate(images)):
-            return first.source.area.images[first.slot : first.slot + size]
+        source, first = images[0].source, images[0].slot
+        if len(images) == size and all(
+            image.source is source and image.slot == first + i for i, image in enumerate(images)
+        ):
+            return source.area.images[first : first + size]
         for row, image in enumerate(images):
             self._staging[row] = image.source.area.images[image.slot]
+        self._staging[len(images) : max(size, self._filled)] = 0
+        self._filled = len(images)
         return self._staging[:size]

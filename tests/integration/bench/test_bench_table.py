@@ -23,7 +23,7 @@ def test_the_table_of_a_simulated_device_is_measured_through_real_servers(tmp_pa
         *("--output", str(output), "--markdown", str(markdown)),
     )
     assert status == 0, text
-    for part in ("1919", "8752", "sim:310p SIMULATED", "SIMULATED: not measured", "16 image(s) a request"):
+    for part in ("1919", "8752", "sim:310p SIMULATED", "none: SIMULATED", "16 images a request"):
         assert part in text
     assert "8752" in markdown.read_text(encoding="utf-8")
     content = json.loads(output.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
 from unit.imaging.images import GUIDE, encoded, equal_share, photo, preprocessed
@@ -96,9 +97,7 @@ def test_sizes_equal_on_average() -> None:
 def test_a_shorter_side_of_the_right_length_is_only_cropped(width: int, height: int) -> None:
     image = photo(width, height)
     left, top = round((width - 224) / 2), round((height - 224) / 2)
-    assert (
-        preprocessed(encoded(image, "PNG")) == np.asarray(image)[top : top + 224, left : left + 224]
-    ).all()
+    assert (preprocessed(encoded(image, "PNG")) == np.asarray(image)[top : top + 224, left : left + 224]).all()
 
 
 @pytest.mark.parametrize("size", [(10_000, 1), (1, 10_000), (60_000, 2)])

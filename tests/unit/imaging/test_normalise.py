@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from reference_preprocessing import reference_pixels, reference_tensor
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from reference_preprocessing import reference_pixels
 from repserve_server.errors import ImageError, Status
 from unit.imaging.images import encoded, equal_share, photo, preprocessed
@@ -68,8 +69,7 @@ def png_of_size(width: int, height: int) -> bytes:
     """A PNG whose header announces a size, with no pixels to match."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
 
 

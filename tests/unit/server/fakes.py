@@ -65,8 +65,8 @@ def scores_of(image: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.array([total, -total, 1.0, 0.0], np.float32)
 
 
-def slot_layout(slots: int, padding: int = 16) -> SlotLayout:
-    return SlotLayout(slots, IMAGE_SHAPE, "uint8", CLASSES, padding)
+def slot_layout(slots: int) -> SlotLayout:
+    return SlotLayout(slots, IMAGE_SHAPE, "uint8", CLASSES)
 
 
 def map_area(layout: SlotLayout, mappings: int = 1) -> list[SlotArea]:

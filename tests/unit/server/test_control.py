@@ -81,9 +81,6 @@ def test_a_full_socket_keeps_messages_for_later(pair: Pair) -> None:
     assert messages[-1].body == {"n": 1}
 
 
-@pytest.mark.xfail(
-    reason="descriptors of a message that waits are not duplicated; the caller's close invalidates them", strict=True
-)
 def test_descriptors_of_a_message_that_had_to_wait_arrive_too(pair: Pair) -> None:
     """The fleet closes its socket ends as soon as ``send`` returns."""
     ours, theirs = pair

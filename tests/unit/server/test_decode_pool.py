@@ -135,7 +135,6 @@ def test_an_image_cancelled_before_a_thread_took_it_is_released_and_never_writte
     run_async(test)
 
 
-@pytest.mark.xfail(reason="a result that nobody takes any more does not release its slot", strict=True)
 def test_an_image_cancelled_just_as_it_is_done_is_released(gate: Gate) -> None:
     async def test() -> None:
         pool, out, release = DecodePool(1, 7), np.zeros((2, 2, 3), np.uint8), Releases(gate)

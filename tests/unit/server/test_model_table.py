@@ -56,7 +56,6 @@ def test_several_models_need_a_name() -> None:
         table(info("digits"), info("a0")).find("", "")
 
 
-@pytest.mark.xfail(reason="an empty name is only understood together with an empty version", strict=True)
 def test_the_only_model_may_be_asked_for_by_version_alone() -> None:
     assert table(info("digits")).find("", "1").info.name == "digits"
 

@@ -65,7 +65,6 @@ def test_what_cannot_be_read_is_no_limit(cgroup: Cgroup) -> None:
     assert cgroup.quota() is None
 
 
-@pytest.mark.xfail(reason="a root without cpu.max is passed by on the way up", strict=True)
 def test_limits_above_the_root_of_the_tree_are_not_looked_for(cgroup: Cgroup) -> None:
     cgroup.join("/")
     (cgroup.root.parent / "cpu.max").write_text("10000 100000\n", encoding="utf-8")

@@ -47,7 +47,6 @@ def test_names_may_be_a_list_too(tmp_path: Path) -> None:
     assert load_settings({"device": ("cpu", "sim:t4")}, None).device == ("cpu", "sim:t4")
 
 
-@pytest.mark.xfail(reason="two workers get one name, and the queue loses one of their links", strict=True)
 def test_a_device_given_twice_is_refused() -> None:
     with pytest.raises(SettingsError, match="cpu"):
         load_settings({"device": ("cpu", "cpu")}, None)
@@ -85,7 +84,6 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
         load_settings({}, toml(tmp_path, "queue_size ="))
 
 
-@pytest.mark.xfail(reason="only TOML errors are turned into a message", strict=True, raises=UnicodeDecodeError)
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "repserve.toml"
     path.write_bytes('host = "ü"'.encode("latin-1"))

@@ -19,7 +19,6 @@ layouts = st.builds(
     shape=st.sampled_from([(2, 2, 3), (3, 5, 5), (224, 224, 3), (1,)]),
     dtype=st.sampled_from(["uint8", "float32"]),
     classes=st.integers(1, 3000),
-    padding=st.integers(0, 256),
 )
 
 
@@ -27,7 +26,7 @@ layouts = st.builds(
 def test_parts_of_an_area_do_not_overlap(layout: SlotLayout) -> None:
     marks_end = 4 * layout.slots
     scores_end = layout.scores_offset + 4 * layout.slots * layout.classes
-    images_end = layout.images_offset + (layout.slots + layout.padding) * layout.image_bytes
+    images_end = layout.images_offset + layout.slots * layout.image_bytes
     assert marks_end <= layout.scores_offset
     assert scores_end <= layout.images_offset
     assert images_end <= layout.size
@@ -41,7 +40,7 @@ def test_a_layout_survives_its_trip_through_a_message(layout: SlotLayout) -> Non
 
 
 def test_writing_everything_of_one_kind_changes_nothing_of_another() -> None:
-    (area,) = map_area(slot_layout(5, padding=3))
+    (area,) = map_area(slot_layout(5))
     area.images[:] = 255
     assert not area.running.any()
     assert not area.scores.any()
@@ -49,7 +48,7 @@ def test_writing_everything_of_one_kind_changes_nothing_of_another() -> None:
     area.running[:] = 2**32 - 1
     assert (area.images == 255).all()
     assert (area.scores == -1.0).all()
-    assert area.images.shape == (8, 2, 2, 3)
+    assert area.images.shape == (5, 2, 2, 3)
 
 
 def test_two_mappings_see_each_other() -> None:
@@ -61,11 +60,6 @@ def test_two_mappings_see_each_other() -> None:
     assert frontend.scores[2].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert frontend.running[2] == 7
     assert not np.shares_memory(frontend.images, worker.images), "these are two mappings, not one"
-
-
-def test_a_padded_batch_in_the_last_slot_is_still_inside_the_area() -> None:
-    (area,) = map_area(slot_layout(4, padding=16))
-    assert area.images[3 : 3 + 16].shape[0] == 16
 
 
 def test_slots_are_given_lowest_first_all_or_none() -> None:
@@ -115,4 +109,4 @@ TestFreeSlots = FreeSlotsMachine.TestCase
 
 @pytest.mark.parametrize(("dtype", "size"), [("uint8", 12), ("float32", 48)])
 def test_bytes_of_an_image(dtype: str, size: int) -> None:
-    assert SlotLayout(1, (2, 2, 3), dtype, 1, 0).image_bytes == size
+    assert SlotLayout(1, (2, 2, 3), dtype, 1).image_bytes == size

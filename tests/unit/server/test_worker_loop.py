@@ -25,13 +25,13 @@ def scored(*slots: int, generation: int = 1) -> list[SlotOutcome]:
     return [SlotOutcome(slot, generation, Outcome.SCORED) for slot in slots]
 
 
-def test_a_partial_batch_is_padded_and_slots_in_a_row_are_not_copied(harness: LoopHarness) -> None:
+def test_a_partial_batch_is_padded_with_zeros_and_no_other_image(harness: LoopHarness) -> None:
     frontend = LoopFrontend(harness)
     frontend.submit([4, 5, 6, 7, 8])
     harness.turn()
     (batch,) = harness.backend.batches
     assert len(batch) == 16
-    assert np.shares_memory(batch, frontend.worker_area.images)
+    assert not batch[5:].any()
     (answer,) = frontend.answers()
     assert (answer.size, answer.compiled, answer.reason) == (5, 16, CloseReason.CHEAPEST)
     assert list(answer.slots) == scored(4, 5, 6, 7, 8)
@@ -43,21 +43,12 @@ def test_a_partial_batch_is_padded_and_slots_in_a_row_are_not_copied(harness: Lo
 
 def test_slots_in_a_row_are_found_in_any_order_of_arrival(harness: LoopHarness) -> None:
     frontend = LoopFrontend(harness)
-    frontend.submit([7, 4])
+    frontend.submit([*range(8, 20), 7, 4])
     frontend.submit([6, 5])
     harness.turn()
     (batch,) = harness.backend.batches
     assert np.shares_memory(batch, frontend.worker_area.images)
-    assert frontend.outcomes() == scored(4, 5, 6, 7)
-
-
-def test_the_last_slot_of_an_area_is_padded_without_a_copy(harness: LoopHarness) -> None:
-    frontend = LoopFrontend(harness, slots=40)
-    frontend.submit([36, 37, 38, 39])
-    harness.turn()
-    (batch,) = harness.backend.batches
-    assert batch.shape[0] == 16
-    assert np.shares_memory(batch, frontend.worker_area.images)
+    assert frontend.outcomes() == scored(*range(4, 20))
 
 
 def test_scattered_slots_are_copied_each_to_its_row(harness: LoopHarness) -> None:
@@ -234,7 +225,6 @@ def test_answers_that_a_slow_frontend_does_not_read_are_kept_for_it(harness: Loo
     assert not source.link.has_backlog
 
 
-@pytest.mark.xfail(reason="an answer is not split: more entries than fit lose the frontend's link", strict=True)
 @pytest.mark.parametrize("count", [8_000, 30_000])
 def test_any_number_of_images_can_expire_at_once(harness: LoopHarness, count: int) -> None:
     """A queue may hold 65,536; when a worker comes back, all of them may be late."""

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 SOURCE = "RepVGG PyTorch offline inference guide, section 8 (RepVGG-A0, 224 by 224)"
 NOTES = (
-    f"Published: {SOURCE}. Accuracies in percent; its 310 is a card of four chips.",
-    "top-1 and fps at the right are measured through the server, on the device named there.",
+    f"Published: {SOURCE}.",
+    "Accuracies are in percent; the guide's 310 is a card of four chips.",
+    "fps and top-1 at the right are measured through the server, on the device named there.",
 )
 COLUMNS = ("", "official pth", "310P om", "T4 fps", "310 fps", "310P fps", "measured on", "fps", "top-1")
 FIRST_MEASURED_COLUMN = 6

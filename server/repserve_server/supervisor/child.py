@@ -46,6 +46,8 @@ class Child:
                 [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                # A terminal's Ctrl-C is for the supervisor, also before a child has learnt to ignore it.
+                process_group=0,
             )
         self._control = ControlChannel(ours)
         self._process_descriptor = os.pidfd_open(self._process.pid)

@@ -9,6 +9,7 @@ from repserve_bench.load import LoadError
 from repserve_bench.served_model import choose_model, describe_instances, is_simulated
 from repserve_bench.table import (
     NOT_MEASURED_RANDOM,
+    NOT_MEASURED_SIMULATED,
     RANDOM_WEIGHTS_FILE,
     TableSettings,
     load_settings,
@@ -79,7 +80,7 @@ def test_accuracy_needs_labels_real_weights_and_a_real_device(tmp_path: Path) ->
     assert "no labels" in missing_accuracy(model(), tmp_path, Dataset((Sample(Path("a.jpg")),)))
     (tmp_path / RANDOM_WEIGHTS_FILE).write_text("random", encoding="utf-8")
     assert missing_accuracy(model(), tmp_path, LABELLED) == NOT_MEASURED_RANDOM
-    assert missing_accuracy(model(simulated=True), tmp_path, LABELLED).startswith("SIMULATED")
+    assert missing_accuracy(model(simulated=True), tmp_path, LABELLED) == NOT_MEASURED_SIMULATED
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from itertools import accumulate, pairwise
 from repserve_server.channel.messages import CloseReason
 
 _RUN_WEIGHT = 0.01
-"""Each run counts as this much of the quickest run on top: of plans as good as equal, the one with fewer runs wins."""
+"""Each run counts as this share of the quickest run on top: of plans as good as equal, the one with fewer runs wins."""
+_NOISY_RUN_WEIGHT = 0.04
+"""The same for a device that runs any size, a CPU, as a share of the largest batch: its costs rise almost evenly with
+the size and were measured beside other work, so that small differences between them mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class BatchCosts:
         self.largest = self.sizes[-1]
         self.best_rate = min(self.sizes, key=lambda size: (self.seconds[size] / size, -size))
         self.fastest = min(self.seconds.values())
-        self._next = self._plan_ahead(4 * self.largest)
+        weight = _NOISY_RUN_WEIGHT * self.seconds[self.largest] if any_size else _RUN_WEIGHT * self.fastest
+        self._next = self._plan_ahead(4 * self.largest, weight)
 
     def next_size(self, waiting: int) -> int:
         """The size to run first so that ``waiting`` images (at least one) are all done soonest.
@@ -64,9 +68,8 @@ class BatchCosts:
             waiting -= size
         return total
 
-    def _plan_ahead(self, limit: int) -> list[int]:
+    def _plan_ahead(self, limit: int, weight: float) -> list[int]:
         """For each count up to ``limit`` the size to run first, by dynamic programming over the counts."""
-        weight = _RUN_WEIGHT * self.fastest
         soonest = [0.0]
         runs: list[tuple[int, ...]] = [()]
         first = [self.best_rate]

@@ -58,7 +58,6 @@ def bench() -> None:
     help="Send the files, or uint8 pixels cropped by the client before the clock starts.",
 )
 @click.option("--images-per-request", type=click.IntRange(1), default=1, show_default=True, help="With pixels.")
-@click.option("--resize", type=click.IntRange(1), default=256, show_default=True, help="Shorter side, with pixels.")
 @click.option(
     "--transport",
     type=click.Choice(["stream", "unary"]),
@@ -90,7 +89,6 @@ def run(
     seconds: float | None,
     input_kind: str,
     images_per_request: int,
-    resize: int,
     transport: str,
     processes: str,
     timeout: float,
@@ -125,7 +123,7 @@ def run(
                 pixels=input_kind == "pixels",
                 images_per_request=images_per_request,
                 crop=served.crop,
-                resize=resize,
+                resize=served.resize or InputSettings.resize,
             ),
         )
         report = replay(dataset, settings, served, console, output=output, predictions=predictions)

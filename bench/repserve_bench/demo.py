@@ -95,7 +95,8 @@ def replay_digits(address: str, console: Console) -> bool:
     console.print(f"top-1 served by RepServe at f32:         {100 * top1:.2f} %", highlight=False)
     differences = compare_predictions(report.result.predictions, card["predictions"])
     images = len(card["predictions"])
-    console.print(f"{images - len(differences)} of {images} predictions equal", highlight=False)
+    style = "bold red" if differences else "bold green"
+    console.print(f"{images - len(differences)} of {images} predictions equal", highlight=False, style=style)
     for line in differences:
         console.print(f"  {line}", highlight=False)
     return not differences and not report.failed and not report.result.interrupted
@@ -104,6 +105,7 @@ def replay_digits(address: str, console: Console) -> bool:
 def demonstrate(console: Console) -> int:
     """Runs the demo and returns its exit status."""
     heading(console, "1. The models")
+    console.print(f"{REPOSITORY / DIGITS}: trained on handwritten digits, part of this repository.", highlight=False)
     ensure_random_model(REPOSITORY / A0 / "1", console)
     digits = ServerSettings(model_repository=REPOSITORY, device="cpu", models=(DIGITS,), precision="f32")
     heading(console, "2. Starting the server on the CPU, at precision f32")

@@ -245,7 +245,7 @@ def print_bound(bound: CpuBound, served: ServedFigures, console: Console) -> Non
 
 @click.command()
 @click.option("--model-repository", type=EXISTING_FOLDER, default=Path("model_repo"), show_default=True)
-@click.option("--images", type=EXISTING_FOLDER, help="Folder of photos; the bundled digits (2 kB each) by default.")
+@click.option("--images", type=EXISTING_FOLDER, help="Folder of photos; the bundled digits (1 kB each) by default.")
 @click.option("--precision", type=click.Choice(["auto", "f32", "bf16"]), default="auto", show_default=True)
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=8.0, show_default=True)
 @click.option("--output", type=OUTPUT_FILE, default=Path("performance.json"), show_default=True)

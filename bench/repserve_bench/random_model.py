@@ -25,10 +25,10 @@ def ensure_random_model(version: Path, console: Console) -> None:
         ConversionError: The conversion failed.
     """
     if (version / "model.onnx").exists():
-        console.print(f"{version} is there already.", highlight=False)
+        console.print(f"{version}: is there already.", highlight=False)
         return
     console.print(
-        f"Making {version} with random weights (seed 0): good for speed, without any accuracy.",
+        f"{version}: being made with random weights (seed 0), for speed, without any accuracy.",
         highlight=False,
     )
     command = [sys.executable, "-m", "repserve_client.cli", "convert", "random"]

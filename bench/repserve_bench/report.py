@@ -45,6 +45,8 @@ class Report:
         """Why there is no accuracy; None when there is one."""
         if is_simulated(self.model):
             return NOT_MEASURED_SIMULATED
+        if self.model.caution:
+            return f"not measured: {self.model.caution}"
         return None if self.dataset.labelled else NOT_MEASURED_NO_LABELS
 
     def to_json(self) -> dict[str, object]:
@@ -67,6 +69,7 @@ class Report:
                 "crop": self.model.crop,
                 "classes": self.model.classes,
                 "simulated": is_simulated(self.model),
+                "caution": self.model.caution,
                 **describe_instances(self.model),
             },
             "interrupted": result.interrupted,

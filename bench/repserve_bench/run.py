@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from repserve_bench.load import run_load
 from repserve_bench.progress import make_display
 from repserve_bench.report import Report, write_json, write_predictions
+from repserve_bench.served_model import is_simulated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +42,7 @@ def replay(
         LoadError: The replay could not be made.
         OSError: A file could not be written.
     """
-    simulated = any(instance.simulated for instance in model.instances)
-    accuracy = dataset.labelled and not simulated
+    accuracy = dataset.labelled and not is_simulated(model) and not model.caution
     with make_display(console, requests=settings.requests, seconds=settings.seconds, accuracy=accuracy) as display:
         result = run_load(dataset.samples, settings, display)
     report = Report(dataset, settings, model, result)

@@ -82,7 +82,8 @@ def measure_table(settings: TableSettings, console: Console) -> TableResult:
     """
     images = settings.images or settings.model_repository / BUNDLED_IMAGES
     dataset = load_dataset(images, settings.labels)
-    console.print(f"Images: {dataset.describe()}, from {images}", highlight=False)
+    kilobytes = sum(sample.path.stat().st_size for sample in dataset.samples) / len(dataset.samples) / 1000
+    console.print(f"Images: {dataset.describe()}, {kilobytes:.0f} kB on average, from {images}", highlight=False)
     result = TableResult()
     for device, max_batch in product(settings.devices, MAX_BATCHES):
         row, outcome = _measure(settings, dataset, device, max_batch, console)
@@ -99,6 +100,7 @@ def measure_table(settings: TableSettings, console: Console) -> TableResult:
 def print_table(rows: Sequence[MeasuredRow], console: Console) -> None:
     """Prints the table with its notes."""
     console.print(rich_table(rows))
+    console.print()
     for note in (*NOTES, *shortfalls(rows)):
         console.print(note, highlight=False)
 
@@ -149,7 +151,7 @@ def _measure(
         load = load_settings(server.address, device, max_batch, settings)
         missing = missing_accuracy(model, settings.model_repository / model.name / model.version, dataset)
         requests = 0 if missing else len(dataset.samples)
-        load = replace(load, requests=requests, input=replace(load.input, crop=model.crop))
+        load = replace(load, requests=requests, input=replace(load.input, crop=model.crop, resize=model.resize))
         console.print(_announce(device, max_batch, load), highlight=False)
         with make_display(console, requests=requests, seconds=settings.seconds, accuracy=not missing) as display:
             outcome = run_load(dataset.samples, load, display)

@@ -111,6 +111,12 @@ class ModelInfo:
     """Number of classes."""
     instances: tuple[InstanceInfo, ...]
     """The workers that run it."""
+    resize: int = 0
+    """Length in pixels to which the shorter side is scaled before the crop; 0 from a server that does not say."""
+    max_batch: int = 0
+    """Most images in a request; 0 from a server that does not say."""
+    caution: str = ""
+    """Why its answers mean nothing, such as random weights; empty for a real model."""
 
     @classmethod
     def from_message(cls, message: classification_pb2.Model) -> ModelInfo:
@@ -122,6 +128,9 @@ class ModelInfo:
             reason=message.reason,
             crop=message.crop,
             classes=message.classes,
+            resize=message.resize,
+            max_batch=message.max_batch,
+            caution=message.caution,
             instances=tuple(
                 InstanceInfo(
                     device=instance.device,

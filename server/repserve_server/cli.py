@@ -91,5 +91,7 @@ def models(model_repository: Path) -> None:
     for folder in folders:
         state = f"version {folder.versions[-1]}" if not folder.problem else f"not ready: {folder.problem}"
         click.echo(f"{folder.name:<{width}}  {state}")
+        if folder.caution:
+            click.echo(f"{'':<{width}}  {folder.caution}")
         if folder.config.description:
             click.echo(f"{'':<{width}}  {folder.config.description}")

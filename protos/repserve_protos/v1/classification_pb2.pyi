@@ -94,7 +94,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "ready", "reason", "crop", "classes", "instances")
+    __slots__ = ("name", "version", "ready", "reason", "crop", "classes", "instances", "resize", "max_batch", "caution")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,9 @@ class Model(_message.Message):
     CROP_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_FIELD_NUMBER: _ClassVar[int]
+    CAUTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     ready: bool
@@ -109,7 +112,10 @@ class Model(_message.Message):
     crop: int
     classes: int
     instances: _containers.RepeatedCompositeFieldContainer[Instance]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., ready: bool = ..., reason: _Optional[str] = ..., crop: _Optional[int] = ..., classes: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ...) -> None: ...
+    resize: int
+    max_batch: int
+    caution: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., ready: bool = ..., reason: _Optional[str] = ..., crop: _Optional[int] = ..., classes: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., resize: _Optional[int] = ..., max_batch: _Optional[int] = ..., caution: _Optional[str] = ...) -> None: ...
 
 class Instance(_message.Message):
     __slots__ = ("device", "backend", "precision", "simulated", "batch_costs")

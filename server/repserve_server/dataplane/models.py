@@ -33,6 +33,7 @@ class ModelInfo:
     version: str
     state: ModelState
     reason: str
+    caution: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     max_batch: int = 0
@@ -51,7 +52,10 @@ class ModelInfo:
 
     def to_body(self) -> dict[str, Any]:
         """This description as the content of a control message; labels travel apart, once."""
-        body = {name: getattr(self, name) for name in ("name", "version", "state", "reason", "max_batch", "classes")}
+        body = {
+            name: getattr(self, name)
+            for name in ("name", "version", "state", "reason", "caution", "max_batch", "classes")
+        }
         body["preprocessing"] = self.preprocessing.model_dump()
         body["instances"] = [asdict(instance) for instance in self.instances]
         return body

@@ -48,6 +48,9 @@ def model_to_message(info: ModelInfo) -> pb.Model:
         reason=info.reason,
         crop=info.preprocessing.crop,
         classes=info.classes,
+        resize=info.preprocessing.resize,
+        max_batch=info.max_batch,
+        caution=info.caution,
         instances=[
             pb.Instance(
                 device=instance.device,

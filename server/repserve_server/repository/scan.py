@@ -7,6 +7,8 @@ from pathlib import Path
 
 from repserve_server.repository.config import ModelConfig, RepositoryError, read_config
 
+CAUTION_NAME = "WEIGHTS.txt"
+"""A note in a version's folder that its answers mean nothing; ``repserve convert random`` writes one."""
 MODEL_SUFFIXES = (".onnx", ".om")
 
 
@@ -20,6 +22,7 @@ class ModelFolder:
         config: its model.toml.
         labels: class names by index; empty when there is no labels file.
         versions: numbers of the version folders that hold a model file, ascending.
+        caution: what the newest version's WEIGHTS.txt says first, such as that its weights are random.
         problem: why nothing of it can be served; empty when the newest version can be tried.
     """
 
@@ -28,6 +31,7 @@ class ModelFolder:
     config: ModelConfig = field(default_factory=ModelConfig)
     labels: tuple[str, ...] = ()
     versions: tuple[int, ...] = ()
+    caution: str = ""
     problem: str = ""
 
 
@@ -55,7 +59,15 @@ def _read_model(path: Path) -> ModelFolder:
     if not versions:
         how = config.obtain or f"put a model at {path / '1' / 'model.onnx'}"
         problem = f"no version is there yet; to get one: {how}"
-    return ModelFolder(path.name, path, config, labels, versions, problem)
+    caution = _read_caution(path / str(versions[-1])) if versions else ""
+    return ModelFolder(path.name, path, config, labels, versions, caution, problem)
+
+
+def _read_caution(version: Path) -> str:
+    note = version / CAUTION_NAME
+    if not note.is_file():
+        return ""
+    return note.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
 
 
 def _is_version(folder: Path) -> bool:

@@ -111,6 +111,7 @@ class ModelVersion:
             version=self.version,
             state=self.state,
             reason=self.reason,
+            caution=self.folder.caution,
             preprocessing=self.folder.config.preprocessing,
             max_batch=self.max_batch,
             classes=self.shape_body.get("classes", 0),

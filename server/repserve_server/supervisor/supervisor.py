@@ -111,6 +111,8 @@ class Supervisor:
         for model in self.models:
             if model.state != "ready":
                 logger.warning("model %s is not served: %s", model.name, model.reason)
+            elif model.folder.caution:
+                logger.warning("model %s: %s", model.name, model.folder.caution)
         logger.info("ready: gRPC on %s, metrics and health on %s", grpc, http)
         if self._settings.ready_file is not None:
             content = json.dumps({"grpc": grpc, "metrics": http, "pid": os.getpid()})

@@ -146,7 +146,11 @@ class RunningBench:
     """``repserve bench run`` in a process of its own, with requests coming in."""
 
     def __init__(self, server: FakeServer, images: Path) -> None:
-        code = "from repserve_bench.cli import bench; bench()"
+        # As in a terminal: a job that a script starts in the background inherits a SIGINT that is ignored.
+        code = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from repserve_bench.cli import bench; bench()"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments(server, images, "--seconds", "100", "--processes", "2")],
             stdout=subprocess.PIPE,

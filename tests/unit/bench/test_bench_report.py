@@ -78,6 +78,16 @@ def test_the_table_shows_what_was_measured(report: Report) -> None:
     assert "SIMULATED" not in text
 
 
+def test_a_model_of_random_weights_has_no_accuracy_anywhere(report: Report) -> None:
+    random = replace(report, model=replace(MODEL, caution="RANDOM WEIGHTS (seed 0)."))
+    assert render(random).count("not measured: RANDOM WEIGHTS (seed 0).") == 2
+    assert random.to_json()["accuracy"] == {
+        "top1": None,
+        "top5": None,
+        "missing": "not measured: RANDOM WEIGHTS (seed 0).",
+    }
+
+
 def test_a_simulated_model_has_no_accuracy_anywhere(report: Report) -> None:
     simulated = replace(report, model=replace(MODEL, instances=(SIMULATED,)))
     text = render(simulated)

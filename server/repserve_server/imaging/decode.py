@@ -91,11 +91,14 @@ def _scale_and_crop(image: Image.Image, resize: int, crop: int) -> Image.Image:
 
     x = _source_span(left, crop, width, scaled_width)
     y = _source_span(top, crop, height, scaled_height)
-    region = image.crop((x.first, y.first, x.last, y.last))
     # Each pass rounds to whole grey levels, so their order matters. Pillow 13 scales the height first when it
-    # shrinks by more than twice as many pixels as the width. Left alone, it would decide that for the region;
-    # the guide's code has it decide for the whole picture. (Earlier versions begin with the width.)
+    # shrinks by more than twice as many pixels as the width. The guide's code has it decide for the whole picture
+    # scaled to its whole size; one call for the crop alone decides by the crop's size. (Earlier versions always
+    # begin with the width.)
     vertical_first = height - scaled_height > max(0, 2 * (width - scaled_width))
+    if vertical_first == (height - crop > max(0, 2 * (width - crop))):
+        return image.resize((crop, crop), Image.Resampling.BILINEAR, (x.start, y.start, x.end, y.end))
+    region = image.crop((x.first, y.first, x.last, y.last))
     if vertical_first:
         return _scale_width(_scale_height(region, y, crop), x, crop)
     return _scale_height(_scale_width(region, x, crop), y, crop)

@@ -78,7 +78,9 @@ class FakeServer(classification_pb2_grpc.ClassificationServicer):
                 name="fake",
                 version="1",
                 ready=True,
-                crop=224, resize=256, max_batch=16,
+                crop=224,
+                resize=256,
+                max_batch=16,
                 classes=10,
                 instances=[
                     classification_pb2.Instance(

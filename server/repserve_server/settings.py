@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=256,
-        description="Decoding threads of each frontend. Default: its share of the CPUs.",
+        description="Decoding threads of each frontend. Default: its share of the CPUs, half with the device cpu.",
     )
     device_threads: int | None = Field(
         default=None, ge=1, le=256, description="CPU threads of each worker. Default: its share of the CPUs."
@@ -107,8 +107,12 @@ class Settings(BaseSettings):
 
     @property
     def decode_thread_count(self) -> int:
-        """Decoding threads of each frontend."""
-        return self.decode_threads or max(1, available_cpus() // self.frontend_count)
+        """Decoding threads of each frontend.
+
+        A model on the CPU needs about as much of it as decoding does; threads beyond that only displace each other.
+        """
+        share = 2 * self.frontend_count if "cpu" in self.device else self.frontend_count
+        return self.decode_threads or max(1, available_cpus() // share)
 
 
 def load_settings(flags: dict[str, Any], file: Path | None) -> Settings:

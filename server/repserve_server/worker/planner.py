@@ -15,7 +15,7 @@ from repserve_server.channel.messages import CloseReason
 
 _RUN_WEIGHT = 0.01
 """Each run counts as this share of the quickest run on top: of plans as good as equal, the one with fewer runs wins."""
-_NOISY_RUN_WEIGHT = 0.04
+_NOISY_RUN_WEIGHT = 0.06
 """The same for a device that runs any size, a CPU, as a share of the largest batch: its costs rise almost evenly with
 the size and were measured beside other work, so that small differences between them mean nothing."""
 

@@ -93,8 +93,10 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 def test_process_counts_follow_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("repserve_server.settings.available_cpus", lambda: 20)
-    settings = load_settings({}, None)
+    settings = load_settings({"device": "sim:310p"}, None)
     assert (settings.frontend_count, settings.decode_thread_count) == (2, 10)
+    beside_models = load_settings({"device": "cpu,sim:310p"}, None)
+    assert (beside_models.frontend_count, beside_models.decode_thread_count) == (2, 5)
     chosen = load_settings({"frontends": 40, "decode_threads": 3}, None)
     assert (chosen.frontend_count, chosen.decode_thread_count) == (40, 3)
     assert load_settings({"frontends": 40}, None).decode_thread_count == 1

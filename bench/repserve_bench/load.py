@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
-from repserve_bench.environment import usable_cores
 from repserve_bench.load_messages import Failed, Finished, Go, Job, Ready, Stop
 from repserve_bench.payloads import InputSettings, group
 from repserve_bench.tally import Tally
+from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +42,8 @@ class LoadError(Exception):
 class LoadSettings:
     """How a replay is made.
 
-    ``stream`` is the default because it costs the client less than a call for each request (measured: 125 against
-    174 microseconds of CPU a request of 110 kB, 169 against 190 at 150 kB), and the server about half.
+    ``stream`` is the default because it costs client and server less than a call for each request; docs/performance.md
+    has the figures.
     """
 
     address: str
@@ -112,7 +112,7 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
     """Deals a replay out to load processes, so that together they send what one alone would."""
     groups = group(samples, settings.input.images_per_request)
     wanted = settings.processes or auto_processes(
-        concurrency=settings.concurrency, pixels=settings.input.pixels, cores=usable_cores()
+        concurrency=settings.concurrency, pixels=settings.input.pixels, cores=available_cpus()
     )
     processes = min(wanted, settings.concurrency, len(groups))
     requests = settings.requests

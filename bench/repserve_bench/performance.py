@@ -16,7 +16,7 @@ from rich.table import Table
 
 from repserve_bench.cli import EXISTING_FOLDER, INTERRUPTED, OUTPUT_FILE, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
-from repserve_bench.environment import describe_environment, usable_cores
+from repserve_bench.environment import describe_environment
 from repserve_bench.load import LoadError, LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
 from repserve_bench.progress import make_display
@@ -28,6 +28,7 @@ from repserve_server.backends.base import BackendError, BackendOptions, Precisio
 from repserve_server.backends.factory import create_backend
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessi
             device="cpu",
             folder=settings.model_repository / MODEL / "1",
             precision=settings.precision,
-            threads=usable_cores(),
+            threads=available_cpus(),
             max_batch=MAX_BATCH,
             preprocessing=preprocessing,
         )
@@ -158,7 +159,7 @@ def serve(
 
 
 def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, list[ServedFigures]]:
-    """Measures everything; about eight times ``settings.seconds`` and three starts."""
+    """Measures everything; about nine times ``settings.seconds`` and two starts."""
     ensure_random_model(settings.model_repository / MODEL / "1", console)
     samples = load_dataset(settings.images).samples
     preprocessing = Preprocessing()
@@ -167,7 +168,7 @@ def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, 
     bound = CpuBound(
         engine_cpu_seconds=engine_cpu_seconds(settings, preprocessing),
         preprocessing_cpu_seconds=preprocessing_cpu_seconds(samples, preprocessing, settings.seconds),
-        cores=usable_cores(),
+        cores=available_cpus(),
     )
     figures = []
     with ServerProcess(_server(settings, "cpu")) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,9 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
             )
         atexit.register(self.stop)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # Ended from outside, such as by a time limit: leave by way of atexit, which stops the server too.
+            signal.signal(signal.SIGTERM, _exit_on_signal)
         try:
             ready = self._wait_until_ready(ready_file, log)
         except BaseException:
@@ -147,6 +151,10 @@ class ServerProcess:
             time.sleep(POLL_INTERVAL)
         ready: dict[str, str] = json.loads(ready_file.read_text(encoding="utf-8"))
         return ready
+
+
+def _exit_on_signal(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _tail(log: Path) -> str:

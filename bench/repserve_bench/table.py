@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from repserve_client.results import ModelInfo
 
 MAX_BATCHES = (1, 16)
-RANDOM_WEIGHTS_FILE = "WEIGHTS.txt"
-"""Stands beside a model.onnx whose weights are random (``repserve convert random`` writes it)."""
 NOT_MEASURED_RANDOM = "none: random weights"
 NOT_MEASURED_SIMULATED = "none: SIMULATED"
 LEAST_IMAGES = 16
@@ -123,11 +121,11 @@ def load_settings(address: str, device: str, max_batch: int, settings: TableSett
     )
 
 
-def missing_accuracy(model: ModelInfo, version_folder: Path, dataset: Dataset) -> str:
+def missing_accuracy(model: ModelInfo, dataset: Dataset) -> str:
     """Says why no accuracy can be measured; empty when it can."""
     if is_simulated(model):
         return NOT_MEASURED_SIMULATED
-    if (version_folder / RANDOM_WEIGHTS_FILE).exists():
+    if model.caution:
         return NOT_MEASURED_RANDOM
     return "" if dataset.labelled else NOT_MEASURED_NO_LABELS
 
@@ -148,8 +146,13 @@ def _measure(
     )
     with ServerProcess(server_settings) as server:
         model = choose_model(list_models(server.address), settings.model)
+        if model.max_batch and model.max_batch < max_batch:
+            raise LoadError(
+                f"{model.name} takes batches of at most {model.max_batch}; the table needs {max_batch}: "
+                "set max_batch in its model.toml"
+            )
         load = load_settings(server.address, device, max_batch, settings)
-        missing = missing_accuracy(model, settings.model_repository / model.name / model.version, dataset)
+        missing = missing_accuracy(model, dataset)
         requests = 0 if missing else len(dataset.samples)
         load = replace(load, requests=requests, input=replace(load.input, crop=model.crop, resize=model.resize))
         console.print(_announce(device, max_batch, load), highlight=False)

@@ -201,8 +201,12 @@ def reframe(framed: bytes, identity: int, timeout: float) -> bytes:
     return framed + message.SerializeToString()
 
 
+LONGEST_TIMEOUT = 2**32 - 1
+"""Milliseconds, what the field can hold: 49 days."""
+
+
 def _milliseconds(timeout: float) -> int:
-    return max(1, int(timeout * 1000))
+    return max(1, int(min(timeout * 1000, LONGEST_TIMEOUT)))
 
 
 def varint(value: int) -> bytes:

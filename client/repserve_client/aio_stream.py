@@ -89,6 +89,8 @@ class AsyncStreamDriver:
 
     def _exchange(self) -> None:
         if self._rpc is not None and (error := self._rpc.error) is not None:
+            # gRPC would wait for the next message of a stream that is over.
+            self._rpc.cancel()
             self._rpc = None
             self._window.broken(error, self._clock())
         for message in self._window.due(self._clock()):

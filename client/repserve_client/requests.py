@@ -39,7 +39,7 @@ class RequestBuilder:
     """How many classes to return for each image, at least 1."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.top_k, bool) or not 1 <= self.top_k <= _MAX_TOP_K:
+        if type(self.top_k) is not int or not 1 <= self.top_k <= _MAX_TOP_K:
             raise InvalidArgumentError(f"top_k is {self.top_k!r}; expected a whole number of at least 1")
 
     def build(self, image: ImageInput) -> classification_pb2.ClassifyRequest:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Arguments = ParamSpec("Arguments")
 
+SERVED_NAME = "model.onnx"
+"""The file of a version's folder that the server loads."""
 NOTE_NAME = "WEIGHTS.txt"
 """Lies beside a model with random weights and says so."""
 NOTE = (
@@ -67,7 +69,7 @@ def pth2onnx(source: Path, target: Path, variant: str) -> None:
     state = load_pth(source)
     _write(state, find_variant(variant), target, f"converted from {source.name}")
     note = target.with_name(NOTE_NAME)
-    if note.exists():
+    if note.exists() and target.name == SERVED_NAME:
         note.unlink()
         click.echo(f"removed {note}: it spoke of the random weights that were here")
 

@@ -28,4 +28,6 @@ def require(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ConversionError(f"{error.name} is not installed: pip install 'repserve[convert]'") from error
+        # The extra bench has onnx too, without torch.
+        extra = "bench" if module == "onnx" else "convert"
+        raise ConversionError(f"{error.name} is not installed: pip install 'repserve[{extra}]'") from error

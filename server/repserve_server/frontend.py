@@ -49,7 +49,6 @@ class Frontend:
         service = ClassificationService(self._dataplane, self._metrics, settings["max_request_seconds"])
         self._server = create_grpc_server(service, self._health, settings["address"])
         self._labels: dict[str, tuple[str, ...]] = {}
-        self._areas: dict[tuple[str, str], SlotArea] = {}
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 

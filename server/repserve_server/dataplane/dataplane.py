@@ -96,7 +96,7 @@ class Dataplane:
             out = queue.area.images[slots[0]].view(np.uint8)
             try:
                 seconds = await self._decoding.decode(
-                    data, served.info.preprocessing, out, lambda: queue.give_back(slots)
+                    data, served.info.preprocessing, out, lambda: queue.give_back(slots), deadline
                 )
             except ImageError as error:
                 self._metrics.count_rejected_image(error.kind)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from repserve_server.errors import DeadlineError
 from repserve_server.imaging.decode import preprocess_into
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ class _Work(NamedTuple):
     data: bytes
     preprocessing: Preprocessing
     out: NDArray[np.uint8]
+    deadline: float
     future: asyncio.Future[float]
     release: Callable[[], None]
 
@@ -33,8 +36,9 @@ class DecodePool:
     event loop once. The work that waits is bounded by the slots that images are decoded into.
     """
 
-    def __init__(self, threads: int, max_pixels: int) -> None:
+    def __init__(self, threads: int, max_pixels: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_pixels = max_pixels
+        self._clock = clock
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._done: list[tuple[_Work, float | BaseException]] = []
@@ -46,7 +50,12 @@ class DecodePool:
             thread.start()
 
     async def decode(
-        self, data: bytes, preprocessing: Preprocessing, out: NDArray[np.uint8], release: Callable[[], None]
+        self,
+        data: bytes,
+        preprocessing: Preprocessing,
+        out: NDArray[np.uint8],
+        release: Callable[[], None],
+        deadline: float = math.inf,
     ) -> float:
         """Decode, resize and crop ``data`` into ``out`` and return the seconds it took.
 
@@ -54,9 +63,10 @@ class DecodePool:
 
         Raises:
             ImageError: the image is not accepted.
+            DeadlineError: ``deadline``, a time of the pool's clock, passed while the image waited for a thread.
         """
         future: asyncio.Future[float] = self._loop.create_future()
-        self._work.put(_Work(data, preprocessing, out, future, release))
+        self._work.put(_Work(data, preprocessing, out, deadline, future, release))
         try:
             return await future
         except asyncio.CancelledError:
@@ -66,7 +76,7 @@ class DecodePool:
             raise
 
     def close(self) -> None:
-        """End the threads after the images they are at."""
+        """End the threads once the images that wait are decoded."""
         for _ in self._threads:
             self._work.put(None)
 
@@ -75,9 +85,12 @@ class DecodePool:
             started = time.perf_counter()
             result: float | BaseException
             try:
-                if not work.future.cancelled():
-                    preprocess_into(work.data, work.preprocessing, work.out, max_pixels=self._max_pixels)
-                result = time.perf_counter() - started
+                if work.deadline <= self._clock():
+                    result = DeadlineError("the deadline passed while the image waited to be decoded")
+                else:
+                    if not work.future.cancelled():
+                        preprocess_into(work.data, work.preprocessing, work.out, max_pixels=self._max_pixels)
+                    result = time.perf_counter() - started
             except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the image
                 result = error
             with self._lock:

@@ -33,6 +33,7 @@ class FrontendPlace:
     child: Child | None = None
     started: bool = False
     drained: bool = False
+    lost: bool = False
     starts: int = 0
     areas: dict[ModelVersion, int] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=lambda: Backoff(time.monotonic))
@@ -164,8 +165,11 @@ class Fleet:
         if message.kind == "ready":
             self._take_ready(model, worker, message)
         elif message.kind == "failed":
-            worker.failure = str(message.body["reason"])
-            logger.error("%s cannot serve: %s", worker.child.name, worker.failure)
+            reason = str(message.body["reason"])
+            logger.error("%s cannot serve: %s", worker.child.name, reason)
+            if not model.was_ready:
+                # A model that was served before is tried again, like after a crash: the reason may have passed.
+                worker.failure = reason
         elif message.kind == "metrics":
             self._take_metrics(worker.child, message)
 
@@ -177,8 +181,15 @@ class Fleet:
 
     def _take_ready(self, model: ModelVersion, worker: Worker, message: ControlMessage) -> None:
         body = message.body
+        shape = {key: body[key] for key in ("shape", "dtype", "classes")}
+        if model.shape_body and shape != model.shape_body and worker.child is not None:
+            # All workers of a model share slots: one that reads them otherwise would answer wrongly.
+            worker.failure = f"it takes or gives {shape}, and the model's first worker {model.shape_body}"
+            logger.error("%s cannot serve: %s", worker.child.name, worker.failure)
+            worker.child.send("stop")
+            return
         worker.ready, worker.load_crashes = body, 0
-        model.shape_body = body
+        model.shape_body = shape
         model.was_ready = True
         costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in body["batch_seconds"].items())
         logger.info(
@@ -242,6 +253,7 @@ class Fleet:
             self._metrics.restarts.labels("frontend").inc()
             self._loop.call_later(delay, self._restart_frontend, place)
         else:
+            place.lost = not place.drained
             place.drained = True
         self._on_change()
 
@@ -269,12 +281,22 @@ class Fleet:
         self.tell_models()
 
     def _restart_frontend(self, place: FrontendPlace) -> None:
-        if self._restarting and not self._draining:
+        if not self._restarting or self._draining:
+            return
+        try:
             self._start_frontend(place)
+        except OSError:
+            logger.exception("frontend %d cannot be started; trying again", place.index)
+            self._loop.call_later(place.backoff.next_delay(), self._restart_frontend, place)
 
     def _restart_worker(self, model: ModelVersion, worker: Worker) -> None:
-        if self._restarting:
+        if not self._restarting:
+            return
+        try:
             self._start_worker(model, worker)
+        except OSError:
+            logger.exception("a worker of %s cannot be started; trying again", model.name)
+            self._loop.call_later(worker.backoff.next_delay(), self._restart_worker, model, worker)
 
     def _forget(self, child: Child) -> None:
         self._metrics.children.end(child.name)

@@ -15,7 +15,9 @@ logger = logging.getLogger(__name__)
 
 async def run_server(settings: Settings) -> int:
     """Run the server until it is told to stop; returns its exit status."""
-    effective = ", ".join(f"{name} = {value}" for name, value in settings.model_dump(mode="json").items())
+    chosen = {"frontends": settings.frontend_count, "decode_threads": settings.decode_thread_count}
+    values = settings.model_dump(mode="json") | chosen
+    effective = ", ".join(f"{name} = {'default' if value is None else value}" for name, value in values.items())
     logger.info("settings: %s", effective)
     try:
         return await Supervisor(settings).run()

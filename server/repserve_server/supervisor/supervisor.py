@@ -138,6 +138,9 @@ class Supervisor:
                 await asyncio.wait_for(self._changed.wait(), min(remaining, 0.1))
             except TimeoutError:
                 continue
+        if any(place.lost for place in self._fleet.frontends):
+            logger.error("a frontend died during the drain; its requests are lost")
+            return 1
         logger.info("drained: every request under way was answered")
         return 0
 
@@ -156,7 +159,7 @@ class Supervisor:
                     logger.warning("%s did not end and is killed", child.name)
                     child.kill()
             if waiting:
-                await asyncio.wait(waiting)
+                await asyncio.wait(waiting, timeout=STOP_SECONDS)
         if self._settings.ready_file is not None and self._announced:
             self._settings.ready_file.unlink(missing_ok=True)
         self._http.stop()

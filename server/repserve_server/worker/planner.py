@@ -127,5 +127,5 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float) -> Plan:
     if pressing:
         reason = CloseReason.DEADLINE
     first = pressing[:take]
-    rest = [i for i in range(take) if i not in pressing]
-    return Plan(size, tuple([*first, *rest][:take]), reason)
+    kept = sorted(sorted(range(take), key=lambda i: deadlines[i])[: take - len(first)])
+    return Plan(size, (*first, *kept), reason)

@@ -75,6 +75,14 @@ def _options(body: dict[str, Any]) -> BackendOptions:
     )
 
 
+def _check_input(backend: Backend, expected: tuple[int, ...]) -> None:
+    """Frontends write uint8 images of the model's crop."""
+    if backend.input.dtype != "uint8" or tuple(backend.input.shape) != expected:
+        raise BackendError(
+            f"the runtime takes {backend.input.dtype} {tuple(backend.input.shape)} images, expected uint8 {expected}"
+        )
+
+
 def _check_labels(backend: Backend, labels: int | None) -> None:
     if labels not in (None, backend.classes):
         raise BackendError(f"labels.txt names {labels} classes and the model gives {backend.classes}")
@@ -83,7 +91,9 @@ def _check_labels(backend: Backend, labels: int | None) -> None:
 def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None:
     """Load and warm up; tell the supervisor how it went."""
     try:
-        backend = create_backend(_options(body))
+        options = _options(body)
+        backend = create_backend(options)
+        _check_input(backend, options.preprocessing.shape)
         _check_labels(backend, body["classes"])
         costs = measure_costs(backend)
     except RepServeError as error:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from faulty_runtimes import CRASH, FAIL, NOT_A_NUMBER
-from harness import RunningServer, card_predictions, digit_files, refusal, wait_until
+from harness import DIGITS, RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_client import Client, ResourceExhaustedError
 from repserve_client.errors import from_rpc_error
 from repserve_protos.v1 import classification_pb2 as pb
@@ -222,3 +222,15 @@ def _collect(stub: object, requests: list[pb.ClassifyRequest], late: threading.E
 
 def _refuses(server: RunningServer) -> bool:
     return refusal(lambda: server.stub().Classify(_image(1), timeout=1))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_workers_of_one_model_that_disagree_do_not_share_its_slots(tmp_path: Path) -> None:
+    """Without labels, the simulated worker makes up a thousand classes, and the real model has ten."""
+    version = tmp_path / "digits" / "1"
+    version.mkdir(parents=True)
+    (version / "model.onnx").symlink_to(DIGITS / "1" / "model.onnx")
+    with RunningServer("--device", "cpu,sim:310p", "--precision", "f32", repository=tmp_path) as server:
+        wait_until(lambda: "cannot serve" in server.log, "one of the two is refused")
+        (model,) = server.stub().ListModels(pb.ListModelsRequest(), timeout=10).models
+        (instance,) = model.instances
+        assert (instance.simulated, model.classes) in {(True, 1000), (False, 10)}

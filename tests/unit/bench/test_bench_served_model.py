@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from repserve_bench.served_model import choose_model, describe_instances, is_sim
 from repserve_bench.table import (
     NOT_MEASURED_RANDOM,
     NOT_MEASURED_SIMULATED,
-    RANDOM_WEIGHTS_FILE,
     TableSettings,
     load_settings,
     missing_accuracy,
@@ -75,12 +75,11 @@ def test_instances_are_described_once_each() -> None:
     assert not is_simulated(model())
 
 
-def test_accuracy_needs_labels_real_weights_and_a_real_device(tmp_path: Path) -> None:
-    assert missing_accuracy(model(), tmp_path, LABELLED) == ""
-    assert "no labels" in missing_accuracy(model(), tmp_path, Dataset((Sample(Path("a.jpg")),)))
-    (tmp_path / RANDOM_WEIGHTS_FILE).write_text("random", encoding="utf-8")
-    assert missing_accuracy(model(), tmp_path, LABELLED) == NOT_MEASURED_RANDOM
-    assert missing_accuracy(model(simulated=True), tmp_path, LABELLED) == NOT_MEASURED_SIMULATED
+def test_accuracy_needs_labels_real_weights_and_a_real_device() -> None:
+    assert missing_accuracy(model(), LABELLED) == ""
+    assert "no labels" in missing_accuracy(model(), Dataset((Sample(Path("a.jpg")),)))
+    assert missing_accuracy(replace(model(), caution="RANDOM WEIGHTS"), LABELLED) == NOT_MEASURED_RANDOM
+    assert missing_accuracy(model(simulated=True), LABELLED) == NOT_MEASURED_SIMULATED
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_missing_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
     without(monkeypatch, "onnx")
     result = CliRunner().invoke(convert, ["random", "--variant", "digits", "--into", str(tmp_path / "1")])
     assert result.exit_code == 1
-    assert "onnx is not installed: pip install 'repserve[convert]'" in result.output
+    assert "onnx is not installed: pip install 'repserve[bench]'" in result.output
     assert not (tmp_path / "1").exists()
 
 

@@ -28,7 +28,7 @@ class DataplaneHarness(QueueHarness):
         models = ModelTable()
         models.open("digits", "1", self.queue)
         models.update([ModelInfo("digits", "1", "ready", "", preprocessing=PIXELS, max_batch=4, classes=4)])
-        self.decoding = DecodePool(1, 1_000_000)
+        self.decoding = DecodePool(1, 1_000_000, self.clock)
         self.dataplane = Dataplane(models, self.decoding, self.metrics, self.clock)
         self.deadline = self.clock.now + 100.0
 

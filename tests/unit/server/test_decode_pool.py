@@ -12,7 +12,7 @@ import pytest
 
 from repserve_server.dataplane import decoding
 from repserve_server.dataplane.decoding import DecodePool
-from repserve_server.errors import ImageError
+from repserve_server.errors import DeadlineError, ImageError
 from repserve_server.imaging.preprocessing import Preprocessing
 from unit.server.queue_harness import WAIT_SECONDS, run_async, settle
 
@@ -151,6 +151,17 @@ def test_an_image_cancelled_just_as_it_is_done_is_released(gate: Gate) -> None:
             await asyncio.wait_for(asyncio.shield(task), WAIT_SECONDS)
         await settle()
         pool.close()
+        assert release.count == 1
+
+    run_async(test)
+
+
+def test_an_image_that_waited_beyond_its_deadline_is_not_decoded(gate: Gate) -> None:
+    async def test() -> None:
+        pool, out, release = DecodePool(1, 7, lambda: 5.0), np.zeros((2, 2, 3), np.uint8), Releases(gate)
+        with pytest.raises(DeadlineError):
+            await pool.decode(b"a", SMALL, out, release, 4.0)
+        assert not gate.begun.is_set()
         assert release.count == 1
 
     run_async(test)

@@ -263,3 +263,10 @@ def test_a_cpu_that_is_clearly_quicker_with_eight_runs_eight() -> None:
     """Measured on MobileOne-S0 in bf16: 1,358 images a second in batches of eight, 1,205 in batches of sixteen."""
     costs = BatchCosts({1: 1.23e-3, 2: 1.91e-3, 4: 3.2e-3, 8: 8 / 1358, 16: 16 / 1205}, any_size=True)
     assert plan([NEVER] * 16, costs, 0.0).size == 8
+
+
+def test_an_image_with_little_time_left_is_not_pushed_out_by_one_behind_it() -> None:
+    costs = BatchCosts({1: 1 / 1919, 16: 16 / 8752})
+    end = costs.seconds[16]
+    chosen = plan([10.0] * 15 + [end + 0.0001, end + 0.0002], costs, 0.0)
+    assert {15, 16} <= set(chosen.take)

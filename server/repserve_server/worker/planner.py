@@ -59,15 +59,6 @@ class BatchCosts:
         """
         return self._next[waiting] if waiting < len(self._next) else self.best_rate
 
-    def finish_all(self, waiting: int) -> float:
-        """Seconds until ``waiting`` images are done, planned the same way."""
-        total = 0.0
-        while waiting > 0:
-            size = self.next_size(waiting)
-            total += self.seconds[size]
-            waiting -= size
-        return total
-
     def _plan_ahead(self, limit: int, weight: float) -> list[int]:
         """For each count up to ``limit`` the size to run first, by dynamic programming over the counts."""
         soonest = [0.0]

@@ -82,12 +82,6 @@ def test_everything_is_done_within_two_percent_of_the_soonest(seconds: dict[int,
     assert total <= shortest(seconds, waiting) * SLACK
 
 
-@given(seconds=costs_of_sizes, waiting=st.integers(1, 100))
-def test_the_foretold_time_is_that_of_the_runs(seconds: dict[int, float], waiting: int) -> None:
-    total = sum(seconds[size] for size, _ in follow(seconds, waiting))
-    assert BatchCosts(seconds).finish_all(waiting) == pytest.approx(total)
-
-
 @pytest.mark.parametrize(
     ("waiting", "runs"),
     [

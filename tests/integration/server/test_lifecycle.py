@@ -39,12 +39,21 @@ def test_nothing_is_left_behind(how: str) -> None:
         else:
             assert server.signal_and_wait(signal.SIGKILL) == -signal.SIGKILL
         wait_until(lambda: not any(_alive(process) for process in family), "every process has ended", 10)
-        host, _, port = server.address.rpartition(":")
-        with socket.socket() as taken:
-            # Connections that have ended linger in TIME_WAIT; a listening socket would still refuse this.
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind((host, int(port)))
+        # A killed process shows as ended a moment before the last of its threads lets go of its sockets.
+        wait_until(lambda: _can_listen(server.address), "the port is free", 10)
     assert _shared_memory_names() == names
+
+
+def _can_listen(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as taken:
+        # Connections that have ended linger in TIME_WAIT; a listening socket would still refuse this.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -94,7 +94,7 @@ def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessi
     backend = create_backend(
         BackendOptions(
             device="cpu",
-            folder=settings.model_repository / MODEL / "1",
+            path=settings.model_repository / MODEL / "1",
             precision=settings.precision,
             threads=available_cpus(),
             max_batch=MAX_BATCH,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from repserve_server.errors import RepServeError
-from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.imaging.preprocessing import CHANNELS, Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Precision = Literal["auto", "f32", "bf16"]
+InputKind = Literal["pixels", "tensor"]
 
 
 class BackendError(RepServeError):
@@ -36,7 +37,7 @@ class BackendOptions:
 
     Attributes:
         device: as the server was told: ``cpu``, ``sim:310p``.
-        folder: the version's folder in the model repository.
+        path: the version's folder in the model repository, or one model file.
         runtime: ``auto`` or the name of a backend.
         precision: arithmetic wanted; ``auto`` is what the device does fastest.
         threads: CPU threads the backend may use.
@@ -44,10 +45,12 @@ class BackendOptions:
         compiled_sizes: sizes the model is compiled for, where the device needs fixed ones; None for 1 and max_batch.
         classes: number of classes by the labels file; None where there is none.
         preprocessing: what the model wants done to an image.
+        input: ``pixels`` to take uint8 images [crop, crop, 3] wherever the model or the backend can normalise them;
+            ``tensor`` to take what the model file itself takes, mostly float32 [3, crop, crop], normalised.
     """
 
     device: str
-    folder: Path
+    path: Path
     runtime: str = "auto"
     precision: Precision = "auto"
     threads: int = 1
@@ -55,6 +58,7 @@ class BackendOptions:
     compiled_sizes: tuple[int, ...] | None = None
     classes: int | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    input: InputKind = "pixels"
 
 
 class Backend(Protocol):
@@ -105,14 +109,25 @@ def power_sizes(max_batch: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def find_onnx(folder: Path) -> Path:
-    """The ONNX model of a version folder.
+def image_specs(name: str, preprocessing: Preprocessing) -> tuple[TensorSpec, TensorSpec]:
+    """The two inputs that a model may have: normalised float32 [3, crop, crop], or uint8 pixels [crop, crop, 3]."""
+    crop = preprocessing.crop
+    return (
+        TensorSpec(name, "float32", (CHANNELS, crop, crop), "NCHW"),
+        TensorSpec(name, "uint8", preprocessing.shape, "NHWC"),
+    )
+
+
+def find_onnx(path: Path) -> Path:
+    """The ONNX model of a version folder, or the file itself if ``path`` names one.
 
     Raises:
         BackendError: there is none.
     """
-    path = folder / "model.onnx"
-    if not path.is_file():
-        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise BackendError(f"{folder} holds no model.onnx (found: {found}); this device runs ONNX models")
-    return path
+    if path.is_file():
+        return path
+    file = path / "model.onnx"
+    if not file.is_file():
+        found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
+        raise BackendError(f"{path} holds no model.onnx (found: {found or 'nothing'}); this device runs ONNX models")
+    return file

@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repserve_server.backends.base import BackendError, BackendOptions, TensorSpec, find_onnx, power_sizes
+from repserve_server.backends.base import (
+    BackendError,
+    BackendOptions,
+    TensorSpec,
+    find_onnx,
+    image_specs,
+    power_sizes,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 
 class OpenVinoBackend:
-    """An ONNX model compiled for this CPU, taking uint8 NHWC images.
+    """An ONNX model compiled for this CPU, taking uint8 NHWC images unless the options ask for its own input.
 
-    The model's own normalisation step (guide: /255, -mean, /std) is compiled into the graph, so that slots hold a
-    quarter of the bytes. The batch dimension stays dynamic: every size up to the largest runs without padding, and
-    measured as fast as a graph compiled for it.
+    The normalisation (guide: /255, -mean, /std) is compiled into the graph where the model does not bring it, so that
+    slots hold a quarter of the bytes. The batch dimension stays dynamic: every size up to the largest runs without
+    padding, and measured as fast as a graph compiled for it.
     """
 
     name = "openvino"
@@ -28,16 +37,19 @@ class OpenVinoBackend:
         import openvino as ov
 
         core = ov.Core()
-        path = find_onnx(options.folder)
+        path = find_onnx(options.path)
         try:
             model = core.read_model(path)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot read {path}: {_first_line(error)}") from error
-        self.input = _check_input(ov, model, options)
-        model.reshape([-1, 3, options.preprocessing.crop, options.preprocessing.crop])
+        self.input = _check_input(ov, model, path, options)
+        model.reshape([-1, *self.input.shape])
+        normalise = options.input == "pixels" and self.input.dtype == "float32"
+        if normalise:
+            _, self.input = image_specs(self.input.name, options.preprocessing)
         self.precision = _choose_precision(core, options)
         compiled = core.compile_model(
-            _with_preprocessing(ov, model, options),
+            _with_preprocessing(ov, model, options, normalise=normalise),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": self.precision,
@@ -83,32 +95,39 @@ def _choose_precision(core: Any, options: BackendOptions) -> str:  # noqa: ANN40
     return options.precision
 
 
-def _check_input(ov: Any, model: Any, options: BackendOptions) -> TensorSpec:  # noqa: ANN401 - openvino has no types
-    crop = options.preprocessing.crop
+def _check_input(ov: Any, model: Any, path: Path, options: BackendOptions) -> TensorSpec:  # noqa: ANN401 - no types
+    """What the model file takes: normalised float32, or uint8 pixels that it normalises itself."""
     if len(model.inputs) != 1:
-        raise BackendError(f"{options.folder}: the model has {len(model.inputs)} inputs, expected one image")
+        raise BackendError(f"{path}: the model has {len(model.inputs)} inputs, expected one image")
     port = model.input(0)
-    shape = port.partial_shape
-    takes_crop = shape.compatible(ov.PartialShape([-1, 3, crop, crop]))
-    if port.element_type.get_type_name() != "f32" or not takes_crop:
-        raise BackendError(
-            f"{options.folder}: the model's input is {port.element_type.get_type_name()} {shape}, expected f32 "
-            f"[batch,3,{crop},{crop}]; set crop in model.toml if the model takes another size"
-        )
-    return TensorSpec(port.any_name, "uint8", options.preprocessing.shape, "NHWC")
+    dtype = {"f32": "float32", "u8": "uint8"}.get(port.element_type.get_type_name())
+    for spec in image_specs(port.any_name, options.preprocessing):
+        if dtype == spec.dtype and port.partial_shape.compatible(ov.PartialShape([-1, *spec.shape])):
+            return spec
+    crop = options.preprocessing.crop
+    raise BackendError(
+        f"{path}: the model's input is {port.element_type.get_type_name()} {port.partial_shape}, expected f32 "
+        f"[batch,3,{crop},{crop}] or u8 [batch,{crop},{crop},3]; set crop in model.toml if the model takes another size"
+    )
 
 
-def _with_preprocessing(ov: Any, model: Any, options: BackendOptions) -> Any:  # noqa: ANN401 - openvino has no types
-    """Fold the normalisation in: uint8 NHWC in, float32 NCHW for the model."""
-    preprocessing = options.preprocessing
+def _with_preprocessing(
+    ov: Any,  # noqa: ANN401 - no types
+    model: Any,  # noqa: ANN401
+    options: BackendOptions,
+    *,
+    normalise: bool,
+) -> Any:  # noqa: ANN401
+    """Have the graph give float32 scores and, if it is to ``normalise``, take uint8 NHWC images."""
     steps = ov.preprocess.PrePostProcessor(model)
-    image = steps.input()
-    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_shape(
-        ov.PartialShape([-1, *preprocessing.shape])
-    )
-    image.preprocess().convert_element_type(ov.Type.f32).mean([255.0 * value for value in preprocessing.mean]).scale(
-        [255.0 * value for value in preprocessing.std]
-    )
-    image.model().set_layout(ov.Layout("NCHW"))
     steps.output().tensor().set_element_type(ov.Type.f32)
+    if normalise:
+        preprocessing = options.preprocessing
+        image = steps.input()
+        image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_shape(
+            ov.PartialShape([-1, *preprocessing.shape])
+        )
+        mean, std = ([255.0 * value for value in values] for values in (preprocessing.mean, preprocessing.std))
+        image.preprocess().convert_element_type(ov.Type.f32).mean(mean).scale(std)
+        image.model().set_layout(ov.Layout("NCHW"))
     return steps.build()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repserve_server.backends.base import BackendError, BackendOptions, TensorSpec
+from repserve_server.backends.base import BackendError, BackendOptions, image_specs
 from repserve_server.backends.published import PUBLISHED_DEVICES
 from repserve_server.process import set_timer_slack
 
@@ -64,7 +64,8 @@ class SimulatedBackend:
             raise BackendError(f"device {options.device!r} is not known; simulated devices are {known}")
         self._device = PUBLISHED_DEVICES[chip]
         self._clock, self._sleep = clock, sleep
-        self.input = TensorSpec("simulated", "uint8", options.preprocessing.shape, "NHWC")
+        tensor, pixels = image_specs("simulated", options.preprocessing)
+        self.input = tensor if options.input == "tensor" else pixels
         self.classes = options.classes or DEFAULT_CLASSES
         sizes = options.compiled_sizes or (1, options.max_batch)
         self.batch_sizes = tuple(sorted({size for size in sizes if size <= options.max_batch} | {1}))
@@ -98,7 +99,7 @@ class SimulatedBackend:
 
     def _make_up_scores(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Logits that depend on some of an image's bytes only, so that equal images get equal answers."""
-        pixels = batch.reshape(len(batch), -1)
+        pixels = np.ascontiguousarray(batch).reshape(len(batch), -1).view(np.uint8)
         sample = pixels[:, :: max(1, pixels.shape[1] // _SAMPLED_BYTES)].astype(np.uint32)
         weights = np.arange(1, sample.shape[1] + 1, dtype=np.uint32)
         digest = sample @ weights

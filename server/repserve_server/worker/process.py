@@ -64,7 +64,7 @@ def _options(body: dict[str, Any]) -> BackendOptions:
     sizes = body["compiled_sizes"]
     return BackendOptions(
         device=body["device"],
-        folder=Path(body["folder"]),
+        path=Path(body["folder"]),
         runtime=body["runtime"],
         precision=body["precision"],
         threads=body["threads"],

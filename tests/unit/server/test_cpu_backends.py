@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from repserve_server.backends.base import BackendError, BackendOptions, Precision, power_sizes
+from repserve_server.backends.base import BackendError, BackendOptions, InputKind, Precision, power_sizes
 from repserve_server.backends.factory import create_backend
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
@@ -47,6 +48,25 @@ def options(folder: Path, runtime: str = "auto", precision: Precision = "f32", d
     return BackendOptions(device, folder, runtime, precision, preprocessing=SMALL)
 
 
+def save_pixel_model(folder: Path) -> NDArray[np.float32]:
+    """The same for a model that takes uint8 pixels [batch, crop, crop, 3]; returns the matrix."""
+    weight = (np.random.default_rng(5).normal(size=(3 * CROP * CROP, CLASSES)) / 1000).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["actual_input_1"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["float"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weight"], ["output1"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("actual_input_1", TensorProto.UINT8, ["batch", CROP, CROP, 3])],
+        [helper.make_tensor_value_info("output1", TensorProto.FLOAT, ["batch", CLASSES])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save_model(model, folder / "model.onnx")
+    return weight
+
+
 def images(count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(4).integers(0, 256, (count, CROP, CROP, 3), np.uint8)
 
@@ -79,6 +99,27 @@ def test_a_backend_says_what_it_takes(tmp_path: Path, runtime: str) -> None:
     assert (backend.classes, backend.batch_sizes, backend.any_size) == (CLASSES, (1, 2, 4, 8, 16), True)
     assert backend.figures() == {}
     assert measure_costs(backend).sizes == tuple(range(1, 17))
+
+
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
+def test_one_model_file_can_be_given_its_own_input(tmp_path: Path, runtime: str) -> None:
+    weight = save_model(tmp_path)
+    asked = dataclasses.replace(options(tmp_path / "model.onnx", runtime), input="tensor")
+    backend = create_backend(asked)
+    assert (backend.input.dtype, backend.input.shape, backend.input.layout) == ("float32", (3, CROP, CROP), "NCHW")
+    batch = normalise(images(3), SMALL)
+    np.testing.assert_allclose(backend.run(batch), batch.reshape(3, -1) @ weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
+@pytest.mark.parametrize("asked", ["pixels", "tensor"])
+def test_a_model_that_normalises_itself_gets_the_pixels(tmp_path: Path, runtime: str, asked: InputKind) -> None:
+    weight = save_pixel_model(tmp_path)
+    backend = create_backend(dataclasses.replace(options(tmp_path, runtime), input=asked))
+    assert (backend.input.dtype, backend.input.shape) == ("uint8", (CROP, CROP, 3))
+    batch = images(3)
+    expected = batch.reshape(3, -1).astype(np.float32) @ weight
+    np.testing.assert_allclose(backend.run(batch), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("runtime", CPU_RUNTIMES)

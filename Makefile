@@ -49,12 +49,13 @@ protos: .venv/installed  ## Generate the gRPC stubs from protos/
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
 	@$(BIN)/python -m repserve_bench.performance $(if $(IMAGES),--images "$(IMAGES)")
 
-lock: .venv/installed  ## Resolve constraints.txt anew, with the newest versions that fit
-	@echo '# Exact versions of everything, for repeatable installs; made by `make lock`.' > constraints.new
-	@$(BIN)/python -m piptools compile --quiet --strip-extras --all-extras --no-annotate --no-header \
-	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file - pyproject.toml \
-	    | sed 's/+cpu$$//' >> constraints.new
-	@mv constraints.new constraints.txt
+lock: .venv/installed  ## Bring constraints.txt up to date; UPGRADE=--upgrade takes the newest versions that fit
+	@cp constraints.txt constraints.new
+	@$(BIN)/python -m piptools compile --quiet --strip-extras --all-extras --no-annotate --no-header $(UPGRADE) \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.new pyproject.toml
+	@{ echo '# Exact versions of everything, for repeatable installs; made by `make lock`.'; \
+	    grep -v '^#' constraints.new | sed 's/+cpu$$//' | grep .; } > constraints.txt
+	@rm constraints.new
 
 clean:  ## Remove what the other targets made, but no models
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json constraints.new performance.json

@@ -13,6 +13,7 @@ import numpy as np
 from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
+from repserve_server.imaging.model_input import as_model_input
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.decoding import DecodePool
@@ -93,10 +94,13 @@ class Dataplane:
                 raise DeadlineError("the deadline passed before the image was decoded")
             queue = served.queue
             slots = queue.admit(1)
-            out = queue.area.images[slots[0]].view(np.uint8)
             try:
                 seconds = await self._decoding.decode(
-                    data, served.info.preprocessing, out, lambda: queue.give_back(slots), deadline
+                    data,
+                    served.info.preprocessing,
+                    queue.area.images[slots[0]],
+                    lambda: queue.give_back(slots),
+                    deadline,
                 )
             except ImageError as error:
                 self._metrics.count_rejected_image(error.kind)
@@ -121,8 +125,9 @@ class Dataplane:
             served = self.models.find(model, version)
             _check_pixels(data, images, served.info)
             slots = served.queue.admit(images)
-            area = served.queue.area.images
-            rows = np.frombuffer(data, np.uint8).reshape(images, *served.info.preprocessing.shape)
+            area, preprocessing = served.queue.area.images, served.info.preprocessing
+            pixels = np.frombuffer(data, np.uint8).reshape(images, *preprocessing.shape)
+            rows = as_model_input(pixels, preprocessing, area.dtype)
             if slots[-1] - slots[0] == images - 1:
                 area[slots[0] : slots[0] + images] = rows
             else:

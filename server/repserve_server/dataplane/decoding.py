@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from repserve_server.errors import DeadlineError
-from repserve_server.imaging.decode import preprocess_into
+from repserve_server.imaging.model_input import write_encoded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class _Work(NamedTuple):
     data: bytes
     preprocessing: Preprocessing
-    out: NDArray[np.uint8]
+    out: NDArray[np.generic]
     deadline: float
     future: asyncio.Future[float]
     release: Callable[[], None]
@@ -53,11 +53,11 @@ class DecodePool:
         self,
         data: bytes,
         preprocessing: Preprocessing,
-        out: NDArray[np.uint8],
+        out: NDArray[np.generic],
         release: Callable[[], None],
         deadline: float = math.inf,
     ) -> float:
-        """Decode, resize and crop ``data`` into ``out`` and return the seconds it took.
+        """Decode and preprocess ``data`` into ``out``, a slot of either kind, and return the seconds it took.
 
         If this fails or is cancelled, ``release`` is called once no thread writes to ``out`` any more.
 
@@ -89,7 +89,7 @@ class DecodePool:
                     result = DeadlineError("the deadline passed while the image waited to be decoded")
                 else:
                     if not work.future.cancelled():
-                        preprocess_into(work.data, work.preprocessing, work.out, max_pixels=self._max_pixels)
+                        write_encoded(work.data, work.preprocessing, work.out, max_pixels=self._max_pixels)
                     result = time.perf_counter() - started
             except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the image
                 result = error

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def normalise(images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+def normalise(
+    images: NDArray[np.uint8], preprocessing: Preprocessing, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """(pixel / 255 - mean) / std, channels first.
 
     The steps are the guide's, one after the other in float32: the numbers are the same to the last bit.
@@ -21,13 +23,15 @@ def normalise(images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArra
         images: uint8 [n, crop, crop, 3], RGB.
         preprocessing: Mean and standard deviation of each channel, in units of 1 (not of 255).
 
+        out: float32 [n, 3, crop, crop] to write to; a new C-contiguous array if there is none.
+
     Returns:
-        A new C-contiguous float32 array [n, 3, crop, crop].
+        ``out``.
     """
     count, height, width, _ = images.shape
     mean = np.array(preprocessing.mean, np.float32).reshape(CHANNELS, 1, 1)
     std = np.array(preprocessing.std, np.float32).reshape(CHANNELS, 1, 1)
-    normalised = np.empty((count, CHANNELS, height, width), np.float32)
+    normalised = np.empty((count, CHANNELS, height, width), np.float32) if out is None else out
     normalised[...] = images.transpose(0, 3, 1, 2)
     normalised /= np.float32(255)
     normalised -= mean

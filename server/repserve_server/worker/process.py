@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from repserve_server.backends.base import Backend, BackendError, BackendOptions
+from repserve_server.backends.base import Backend, BackendError, BackendOptions, image_specs
 from repserve_server.backends.factory import create_backend
 from repserve_server.channel.control import ControlChannel, ControlMessage
 from repserve_server.channel.link import Link, LinkClosedError
@@ -75,12 +75,13 @@ def _options(body: dict[str, Any]) -> BackendOptions:
     )
 
 
-def _check_input(backend: Backend, expected: tuple[int, ...]) -> None:
-    """Frontends write uint8 images of the model's crop."""
-    if backend.input.dtype != "uint8" or tuple(backend.input.shape) != expected:
-        raise BackendError(
-            f"the runtime takes {backend.input.dtype} {tuple(backend.input.shape)} images, expected uint8 {expected}"
-        )
+def _check_input(backend: Backend, preprocessing: Preprocessing) -> None:
+    """Frontends write uint8 pixels or normalised float32 images of the model's crop."""
+    taken = (backend.input.dtype, tuple(backend.input.shape))
+    known = [(spec.dtype, spec.shape) for spec in image_specs(backend.input.name, preprocessing)]
+    if taken not in known:
+        expected = " or ".join(f"{dtype} {shape}" for dtype, shape in known)
+        raise BackendError(f"the runtime takes {taken[0]} {taken[1]} images, expected {expected}")
 
 
 def _check_labels(backend: Backend, labels: int | None) -> None:
@@ -93,7 +94,7 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
     try:
         options = _options(body)
         backend = create_backend(options)
-        _check_input(backend, options.preprocessing.shape)
+        _check_input(backend, options.preprocessing)
         _check_labels(backend, body["classes"])
         costs = measure_costs(backend)
     except RepServeError as error:

@@ -65,8 +65,10 @@ def scores_of(image: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.array([total, -total, 1.0, 0.0], np.float32)
 
 
-def slot_layout(slots: int) -> SlotLayout:
-    return SlotLayout(slots, IMAGE_SHAPE, "uint8", CLASSES)
+def slot_layout(slots: int, dtype: str = "uint8") -> SlotLayout:
+    """Slots of pixels, or of normalised float32 images, channels first."""
+    shape = IMAGE_SHAPE if dtype == "uint8" else (IMAGE_SHAPE[2], *IMAGE_SHAPE[:2])
+    return SlotLayout(slots, shape, dtype, CLASSES)
 
 
 def map_area(layout: SlotLayout, mappings: int = 1) -> list[SlotArea]:

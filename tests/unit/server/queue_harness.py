@@ -95,8 +95,8 @@ class HandWorker:
 class QueueHarness:
     """A queue of ``slots`` slots with a clock moved by hand."""
 
-    def __init__(self, slots: int = 8) -> None:
-        self.area, self._worker_area = map_area(slot_layout(slots), mappings=2)
+    def __init__(self, slots: int = 8, dtype: str = "uint8") -> None:
+        self.area, self._worker_area = map_area(slot_layout(slots, dtype), mappings=2)
         self.clock = FakeClock()
         self.metrics = FrontendMetrics()
         self.queue = ModelQueue(self.area, "logits", 0.01, self.metrics.for_queue("digits", "1"), self.clock)

@@ -13,6 +13,7 @@ from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.models import ModelInfo, ModelTable
 from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError, ModelNotFoundError
+from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from unit.server.fakes import scores_of
 from unit.server.queue_harness import WAIT_SECONDS, QueueHarness, first_score, run_async, settle
@@ -23,8 +24,8 @@ PIXELS = Preprocessing(resize=2, crop=2)
 class DataplaneHarness(QueueHarness):
     """A dataplane with one model on one queue."""
 
-    def __init__(self, slots: int = 8) -> None:
-        super().__init__(slots)
+    def __init__(self, slots: int = 8, dtype: str = "uint8") -> None:
+        super().__init__(slots, dtype)
         models = ModelTable()
         models.open("digits", "1", self.queue)
         models.update([ModelInfo("digits", "1", "ready", "", preprocessing=PIXELS, max_batch=4, classes=4)])
@@ -61,6 +62,29 @@ def test_an_encoded_image_comes_back_as_scores() -> None:
         assert scored.decode_seconds > 0
         assert harness.queue.occupied == 0
         assert harness.metrics.registry.get_sample_value("repserve_images_total") == 1
+
+    run_async(test)
+
+
+def test_a_model_of_float32_input_gets_normalised_images_from_both_kinds_of_request() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness(dtype="float32")
+        worker = harness.start_worker()
+        encoded = asyncio.ensure_future(harness.dataplane.classify_encoded(png(9), "digits", "", harness.deadline))
+        await harness.until_submitted()
+        pixels = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+        cropped = asyncio.ensure_future(
+            harness.dataplane.classify_pixels(pixels.tobytes(), 2, "digits", "", harness.deadline)
+        )
+        await settle()
+        submitted = worker.read()
+        given = np.stack([harness.area.images[entry.slot] for entry in submitted])
+        assert given.dtype == np.float32
+        nines = np.full((1, 2, 2, 3), 9, np.uint8)
+        assert (given == normalise(np.concatenate([nines, pixels]), PIXELS)).all()
+        worker.answer(submitted)
+        assert len((await asyncio.wait_for(encoded, WAIT_SECONDS)).images) == 1
+        assert len((await asyncio.wait_for(cropped, WAIT_SECONDS)).images) == 2
 
     run_async(test)
 

@@ -31,7 +31,7 @@ class Gate:
         self.writing = False
         self.error: Exception | None = None
 
-    def preprocess_into(self, data: bytes, _: Preprocessing, out: NDArray[np.uint8], *, max_pixels: int) -> None:
+    def write_encoded(self, data: bytes, _: Preprocessing, out: NDArray[np.uint8], *, max_pixels: int) -> None:
         self.writing = True
         self.begun.set()
         assert self.open.wait(WAIT_SECONDS)
@@ -44,7 +44,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate()
-    monkeypatch.setattr(decoding, "preprocess_into", made.preprocess_into)
+    monkeypatch.setattr(decoding, "write_encoded", made.write_encoded)
     yield made
     made.open.set()
 

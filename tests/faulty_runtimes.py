@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repserve_server.backends.base import BackendOptions, TensorSpec
+from repserve_server.backends.base import BackendOptions, DeviceError, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CRASH, NOT_A_NUMBER, FAIL = 251, 252, 253
+LOSE_DEVICE, HANG, CRASH, NOT_A_NUMBER, FAIL = 249, 250, 251, 252, 253
 """A first pixel of this value makes the runtime do that."""
 CLASSES = 4
 
@@ -36,6 +37,10 @@ class FaultyRuntime:
         orders = batch.reshape(len(batch), -1)[:, 0].astype(int)
         if (orders == CRASH).any():
             os.abort()
+        while (orders == HANG).any():
+            ctypes.PyDLL(None).pause()  # with Python's lock held, as a device's runtime does
+        if (orders == LOSE_DEVICE).any():
+            raise DeviceError("the device was lost")
         if (orders == FAIL).any():
             raise RuntimeError("[-1][ACL: general failure] ")
         threading.Event().wait(0.002)

@@ -6,8 +6,11 @@ import ctypes
 import math
 import os
 import signal
+import sys
 from pathlib import Path
 
+DEVICE_FAILED = 3
+"""Exit status of a worker whose device failed, and which a new worker is to replace."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_TIMERSLACK = 29
@@ -25,10 +28,13 @@ def set_timer_slack(nanoseconds: int) -> None:
 
 
 def become_child(parent: int, name: str) -> None:
-    """Tie this process to its parent and leave signals to it.
+    """Tie this process to its parent, leave signals to it, and send what is printed to the log.
 
     The kernel kills this process when the parent's spawning thread ends, even if it is stuck in a device call. Ctrl-C
     and a service manager's SIGTERM reach the whole group; the supervisor alone decides what they mean.
+
+    Vendors' libraries print to standard output from C, so the descriptor itself becomes that of the log. A pipe back to
+    this process would not do: a library that prints while it holds Python's lock could wait for ever for its reader.
 
     Args:
         parent: process id of the supervisor, as it said itself.
@@ -37,6 +43,7 @@ def become_child(parent: int, name: str) -> None:
     Raises:
         SystemExit: the parent was gone already.
     """
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

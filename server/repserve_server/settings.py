@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     model: Names = Field(default=(), description="Serve only this model; may be repeated. Default: all.")
     device: Names = Field(
         default=("cpu",),
-        description="Device to run models on: cpu, sim:310p, sim:310, sim:t4; may be repeated.",
+        description="Device to run models on: cpu, npu:0, npu:1, sim:310p, sim:310, sim:t4; may be repeated.",
     )
     instances: int = Field(default=1, ge=1, le=64, description="Workers of each model on each device.")
     runtime: str = Field(
@@ -73,6 +73,14 @@ class Settings(BaseSettings):
     )
     max_image_pixels: int = Field(
         default=100_000_000, ge=1, description="Larger images are refused before they are decoded."
+    )
+    hang_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="A worker that is silent for longer, and for longer than 20 of its largest batches, is replaced.",
+    )
+    load_seconds: float = Field(
+        default=600.0, gt=0, description="Time for a worker to load and warm up its model before it is replaced."
     )
     drain_seconds: float = Field(
         default=30.0, gt=0, description="Time for requests under way to be answered at shutdown."

@@ -21,6 +21,10 @@ class BackendError(RepServeError):
     """The model cannot be loaded or run on this device; the message says what to do."""
 
 
+class DeviceError(BackendError):
+    """The device failed and this process shall not use it any more; its worker is replaced by a new one."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """What a backend takes: the name of the model's input, and dtype, shape and layout of one image."""
@@ -36,7 +40,7 @@ class BackendOptions:
     """What a backend is made from.
 
     Attributes:
-        device: as the server was told: ``cpu``, ``sim:310p``.
+        device: as the server was told: ``cpu``, ``npu:0``, ``sim:310p``.
         path: the version's folder in the model repository, or one model file.
         runtime: ``auto`` or the name of a backend.
         precision: arithmetic wanted; ``auto`` is what the device does fastest.
@@ -87,6 +91,10 @@ class Backend(Protocol):
         """Run a batch [n, *input.shape] and return the scores, float32 [n, classes].
 
         The result is valid until the next run.
+
+        Raises:
+            DeviceError: the process must not go on with this device.
+            Exception: any other means that this batch cannot be run.
         """
         ...
 

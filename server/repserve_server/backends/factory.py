@@ -21,9 +21,14 @@ def create_backend(options: BackendOptions) -> Backend:
         from repserve_server.backends.simulated import SimulatedBackend
 
         return SimulatedBackend(options)
+    if options.device.startswith("npu:"):
+        from repserve_server.backends.acl import AclBackend
+
+        return AclBackend(options)
     if options.device != "cpu":
         raise BackendError(
-            f"device {options.device!r} is not known; use cpu, or sim:310p, sim:310, sim:t4 to simulate one"
+            f"device {options.device!r} is not known; use cpu, an NPU such as npu:0, or sim:310p, sim:310, sim:t4 to "
+            "simulate one"
         )
     try:
         return _create_cpu_backend(options)

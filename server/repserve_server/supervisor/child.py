@@ -13,6 +13,7 @@ from typing import Any
 
 from repserve_server.channel.control import ControlChannel, ControlMessage
 from repserve_server.channel.link import LinkClosedError, link_pair
+from repserve_server.process import DEVICE_FAILED
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class Child:
         name: for logs and metrics; unique among all children that ever ran.
         exited: set when the process has ended and was waited for.
         returncode: its exit status then; negative for the number of a signal.
+        asked_at: when it was asked for its metrics, on the loop's clock, if it has not answered since.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Child:
         self.name, self.role = name, role
         self.exited = asyncio.Event()
         self.returncode: int | None = None
-        self.metrics_asked = False
+        self.asked_at: float | None = None
         self._on_message, self._on_exit = on_message, on_exit
         self._loop = asyncio.get_running_loop()
         ours, theirs = link_pair()
@@ -112,4 +114,6 @@ def describe_exit(returncode: int | None) -> str:
     """An exit status in words."""
     if returncode is not None and returncode < 0:
         return f"was ended by {signal.Signals(-returncode).name}"
+    if returncode == DEVICE_FAILED:
+        return "ended because its device failed"
     return f"exited with status {returncode}"

@@ -19,6 +19,7 @@ from repserve_server.supervisor.backoff import Backoff
 from repserve_server.supervisor.child import Child, describe_exit
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion, Worker
+from repserve_server.supervisor.watchdog import hung_workers
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +99,19 @@ class Fleet:
         """Ask each child for its counts, unless it still has to answer the last question."""
         self.metrics_answered.clear()
         for child in self.children:
-            if not child.metrics_asked:
-                child.metrics_asked = True
+            if child.asked_at is None:
+                child.asked_at = self._loop.time()
                 child.send("metrics")
+
+    def kill_hung_workers(self) -> None:
+        """End workers that do not answer any more; they are replaced, and their images go elsewhere."""
+        for worker, silent in hung_workers(self.models, self._settings, self._loop.time()):
+            if worker.child is not None:
+                doing = "loading its model" if worker.ready is None else "a run on the device"
+                logger.error("%s has not answered for %.1f s, in %s; it is killed", worker.child.name, silent, doing)
+                worker.hung = True
+                self._metrics.hung_workers.inc()
+                worker.child.kill()
 
     def tell_models(self) -> None:
         """Tell the frontends the state of every model."""
@@ -174,9 +185,9 @@ class Fleet:
             self._take_metrics(worker.child, message)
 
     def _take_metrics(self, child: Child, message: ControlMessage) -> None:
-        child.metrics_asked = False
+        child.asked_at = None
         self._metrics.children.update(child.name, message.body["snapshot"])
-        if not any(other.metrics_asked for other in self.children):
+        if all(other.asked_at is None for other in self.children):
             self.metrics_answered.set()
 
     def _take_ready(self, model: ModelVersion, worker: Worker, message: ControlMessage) -> None:
@@ -261,14 +272,15 @@ class Fleet:
         self._forget(child)
         was_ready = worker.ready is not None
         worker.child = worker.ready = None
-        # Killed from outside: no image is to blame. Everything else may be an image's doing.
-        crashed = child.returncode != -signal.SIGKILL
+        # Killed from outside: no image is to blame. Everything else may be an image's doing, a hang too.
+        crashed = worker.hung or child.returncode != -signal.SIGKILL
+        worker.hung = False
         for place in self.frontends:
             if place.child is not None:
                 place.child.send("detach", {"worker": child.name, "crashed": crashed})
         if not self._restarting:
             return
-        if not was_ready and not worker.failure:
+        if not was_ready and not worker.failure and not model.was_ready:
             worker.load_crashes += 1
             if worker.load_crashes >= LOAD_ATTEMPTS:
                 worker.failure = f"its worker {describe_exit(child.returncode)} while loading, {LOAD_ATTEMPTS} times"

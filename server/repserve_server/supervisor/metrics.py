@@ -30,6 +30,9 @@ class ServerMetrics:
             ("role",),
             registry=self.registry,
         )
+        self.hung_workers = Counter(
+            "repserve_hung_workers", "Workers killed because they did not answer any more.", registry=self.registry
+        )
         self.registry.register(self.children)
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))

@@ -25,6 +25,7 @@ class Worker:
     index: int
     child: Child | None = None
     ready: dict[str, Any] | None = None
+    hung: bool = False
     failure: str = ""
     starts: int = 0
     load_crashes: int = 0

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from repserve_server.backends.base import DeviceError
 from repserve_server.channel.link import Link, LinkClosedError
 from repserve_server.channel.messages import (
     MAX_ENTRIES,
@@ -65,7 +66,11 @@ class WorkerLoop:
         self._stopping = True
 
     def run(self) -> None:
-        """Run until ``stop``."""
+        """Run until ``stop``.
+
+        Raises:
+            DeviceError: the device failed for good; the images of the last batch are still marked as running.
+        """
         while not self._stopping:
             self._drain_inbox(wait=not self._waiting)
             self._drop_expired()
@@ -112,7 +117,12 @@ class WorkerLoop:
         started = self._clock()
         try:
             scores = self._backend.run(batch)
+        except DeviceError:
+            # The marks stay: they tell the frontends which images were on the device.
+            self._metrics.count_failed_run()
+            raise
         except Exception:
+            self._metrics.count_failed_run()
             logger.exception("a run of %d images failed on the device", len(images))
             outcome = Outcome.FAILED
         else:
@@ -122,6 +132,10 @@ class WorkerLoop:
         finished = self._clock()
         for image in images:
             image.source.area.running[image.slot] = 0
+        if outcome is Outcome.FAILED and len(images) > 1:
+            # One image may be the reason: each gets a run of its own, and the others their answers.
+            self._waiting.put_back_alone(images)
+            return
         self._metrics.count_batch(len(images), chosen.size, chosen.reason, finished - started)
         self._answer(images, outcome, chosen, started, finished)
 

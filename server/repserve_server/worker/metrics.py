@@ -56,6 +56,9 @@ class WorkerMetrics:
             (*names, "instance", "statistic"),
             registry=registry,
         )
+        self._failed = Counter(
+            "repserve_failed_runs", "Runs that the device or its runtime failed.", names, registry=registry
+        ).labels(*values)
         self._values = (*values, str(instance))
 
     def count_batch(self, images: int, compiled: int, reason: CloseReason, seconds: float) -> None:
@@ -65,6 +68,10 @@ class WorkerMetrics:
         self._compute.observe(seconds)
         if compiled > images:
             self._padding.inc(compiled - images)
+
+    def count_failed_run(self) -> None:
+        """Count a run that gave no scores."""
+        self._failed.inc()
 
     def count_unrun(self, images: int, outcome: Outcome) -> None:
         """Count images that were dropped from the queue."""

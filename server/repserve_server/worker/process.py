@@ -7,9 +7,9 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from repserve_server.backends.base import Backend, BackendError, BackendOptions, image_specs
+from repserve_server.backends.base import Backend, BackendError, BackendOptions, DeviceError, image_specs
 from repserve_server.backends.factory import create_backend
 from repserve_server.channel.control import ControlChannel, ControlMessage
 from repserve_server.channel.link import Link, LinkClosedError
@@ -18,7 +18,7 @@ from repserve_server.errors import RepServeError
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.logs import configure_logging
 from repserve_server.metrics import take_snapshot
-from repserve_server.process import become_child
+from repserve_server.process import DEVICE_FAILED, become_child
 from repserve_server.worker.loop import WorkerLoop
 from repserve_server.worker.metrics import WorkerMetrics
 from repserve_server.worker.planner import BatchCosts
@@ -39,6 +39,11 @@ class WorkerProcess:
         """Serve until the supervisor says stop or is gone."""
         self._loop.run()
 
+    def report_metrics(self) -> None:
+        """Send the supervisor what this worker has counted."""
+        self._metrics.set_figures(self._backend.figures())
+        self._control.send("metrics", {"snapshot": take_snapshot(self._metrics.registry)})
+
     def _take_control_messages(self) -> None:
         try:
             while (message := self._control.receive()) is not None:
@@ -54,8 +59,7 @@ class WorkerProcess:
             self._loop.add_source(message.body["frontend"], SlotArea(layout, memory), Link(socket.socket(fileno=link)))
             os.close(memory)
         elif message.kind == "metrics":
-            self._metrics.set_figures(self._backend.figures())
-            self._control.send("metrics", {"snapshot": take_snapshot(self._metrics.registry)})
+            self.report_metrics()
         elif message.kind == "stop":
             self._loop.stop()
 
@@ -121,11 +125,23 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
             "best_image_seconds": costs.seconds[costs.best_rate] / costs.best_rate,
         },
     )
-    worker.run()
+    try:
+        worker.run()
+    except DeviceError:
+        logger.exception("the device failed; this worker ends, its images go to another or to the next")
+        worker.report_metrics()
+        _end_at_once()
     for statistic, value in backend.figures().items():
         logger.info("SIMULATED %s: woke up %s %.0f microseconds late", body["device"], statistic, value * 1e6)
     backend.close()
     return worker
+
+
+def _end_at_once() -> NoReturn:
+    """End without unloading the model: on a device that has failed, that may hang. The driver takes all back."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(DEVICE_FAILED)
 
 
 def main(arguments: list[str]) -> int:

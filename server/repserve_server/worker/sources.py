@@ -65,6 +65,12 @@ class WaitingImages:
         self._images = [image for i, image in enumerate(self._images) if i not in chosen]
         return taken
 
+    def put_back_alone(self, images: Sequence[WaitingImage]) -> None:
+        """Have images that were taken wait again, before all others, each for a batch of its own."""
+        for image in images:
+            image.alone = True
+        self._images = [*images, *self._images]
+
     def take_expired(self, now: float) -> list[WaitingImage]:
         """Remove and return the images whose deadline has passed."""
         expired = [image for image in self._images if image.deadline <= now]

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from faulty_runtimes import CRASH, FAIL, NOT_A_NUMBER
+from faulty_runtimes import CRASH, FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
 from harness import DIGITS, RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_client import Client, ResourceExhaustedError
 from repserve_client.errors import from_rpc_error
@@ -98,6 +98,45 @@ def test_a_poison_image_is_given_up_and_the_others_succeed(faulty_repository: Pa
         for order in range(40):
             assert stub.Classify(_image(order), timeout=30).predictions[0].classes[0].index == order % 4
         assert server.metric("repserve_restarts_total", role="worker") == restarts
+
+
+@pytest.mark.parametrize(("fault", "log"), [(HANG, "has not answered for"), (LOSE_DEVICE, "its device failed")])
+def test_an_image_that_makes_a_run_hang_or_the_device_fail_is_given_up_and_the_others_succeed(
+    faulty_repository: Path, fault: int, log: str
+) -> None:
+    with RunningServer(*FAULTY, "--hang-seconds", "1", repository=faulty_repository) as server:
+        stub = server.stub()
+        orders = [fault if i == 5 else i for i in range(16)]
+        calls = [stub.Classify.future(_image(order), timeout=60) for order in orders]
+        for order, call in zip(orders, calls, strict=True):
+            if order == fault:
+                code, message = refusal(call.result)
+                assert code is grpc.StatusCode.INTERNAL
+                assert "2 crashes" in message
+            else:
+                assert call.result(60).predictions[0].classes[0].index == order % 4
+        assert log in server.log
+        assert server.metric("repserve_hung_workers_total") == (2 if fault == HANG else 0)
+        wait_until(lambda: server.metric("repserve_restarts_total", role="worker") == 2, "two restarts are counted")
+
+
+def test_one_image_of_a_failed_run_is_to_blame_and_the_others_are_answered(faulty_repository: Path) -> None:
+    """The worker is frozen while they arrive, so that they surely are one batch."""
+    with RunningServer(*FAULTY, repository=faulty_repository) as server:
+        (worker,) = server.children("worker")
+        worker.suspend()
+        stub = server.stub()
+        orders = [FAIL if i == 7 else i for i in range(16)]
+        calls = [stub.Classify.future(_image(order), timeout=60) for order in orders]
+        wait_until(lambda: server.metric("repserve_queue_images") == 16, "the images wait")
+        worker.resume()
+        for order, call in zip(orders, calls, strict=True):
+            if order == FAIL:
+                assert refusal(call.result)[0] is grpc.StatusCode.INTERNAL
+            else:
+                assert call.result(60).predictions[0].classes[0].index == order % 4
+        assert server.children("worker") == [worker]
+        assert server.metric("repserve_failed_runs_total") == 2
 
 
 def test_a_failed_run_and_a_score_that_is_no_number_are_internal_errors(faulty_repository: Path) -> None:

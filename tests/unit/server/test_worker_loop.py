@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repserve_server.backends.base import DeviceError
 from repserve_server.channel.messages import CloseReason, Outcome, SlotOutcome
 from unit.server.fakes import scores_of
 from unit.server.worker_harness import LoopFrontend, LoopHarness
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @pytest.fixture
@@ -131,21 +136,67 @@ def test_an_image_to_be_run_alone_is(harness: LoopHarness) -> None:
     assert list(third.slots) == scored(0, 1, 2, 3, 4)
 
 
-def test_a_device_that_fails_fails_one_batch_and_the_loop_goes_on(harness: LoopHarness) -> None:
+def test_a_failed_batch_is_run_again_image_by_image_and_only_the_one_to_blame_fails(harness: LoopHarness) -> None:
+    frontend = LoopFrontend(harness)
+    blamed = frontend.area.images[2].copy()
+
+    def fail(batch: NDArray[np.generic]) -> None:
+        if any(np.array_equal(image, blamed) for image in batch):
+            raise RuntimeError("device error 507011")
+
+    harness.backend.on_run = fail
+    frontend.submit([0, 1, 2, 3])
+    harness.turn()
+    assert frontend.outcomes() == []
+    assert not frontend.area.running.any()
+    harness.turn(4)
+    assert sorted(frontend.outcomes()) == [
+        *scored(0, 1),
+        SlotOutcome(2, 1, Outcome.FAILED),
+        *scored(3),
+    ]
+    assert [len(batch) for batch in harness.backend.batches] == [16, 1, 1, 1, 1]
+    assert harness.counted("repserve_failed_runs_total") == 2
+    frontend.submit([0, 1, 3], generation=2)
+    harness.turn()
+    assert sorted(frontend.outcomes()) == scored(0, 1, 3, generation=2)
+
+
+def test_images_of_a_failed_batch_can_still_be_cancelled_and_expire(harness: LoopHarness) -> None:
     frontend = LoopFrontend(harness)
 
     def fail(_: object) -> None:
         raise RuntimeError("device error 507011")
 
     harness.backend.on_run = fail
-    frontend.submit([0, 1, 2, 3])
+    frontend.submit([0], harness.clock.now + 5.0)
+    frontend.submit([1, 2])
+    frontend.submit([3], harness.clock.now + 50.0)
     harness.turn()
-    assert frontend.outcomes() == [SlotOutcome(slot, 1, Outcome.FAILED) for slot in range(4)]
-    assert not frontend.area.running.any()
     harness.backend.on_run = lambda _: None
-    frontend.submit([0, 1, 2, 3], generation=2)
-    harness.turn()
-    assert frontend.outcomes() == scored(0, 1, 2, 3, generation=2)
+    harness.clock.advance(10.0)
+    frontend.cancel([1])
+    harness.turn(3)
+    assert sorted(frontend.outcomes()) == [
+        SlotOutcome(0, 1, Outcome.EXPIRED),
+        SlotOutcome(1, 1, Outcome.CANCELLED),
+        *scored(2, 3),
+    ]
+
+
+def test_a_device_that_is_lost_ends_the_loop_with_its_images_marked(harness: LoopHarness) -> None:
+    frontend = LoopFrontend(harness)
+
+    def fail(_: object) -> None:
+        raise DeviceError("failed twice in a row")
+
+    harness.backend.on_run = fail
+    frontend.submit([4, 5, 6, 7], generation=3)
+    with pytest.raises(DeviceError):
+        harness.turn()
+    assert frontend.outcomes() == []
+    assert {slot: int(mark) for slot, mark in enumerate(frontend.area.running) if mark} == dict.fromkeys(range(4, 8), 3)
+    assert harness.counted("repserve_failed_runs_total") == 1
 
 
 def test_two_frontends_share_a_batch_and_get_their_own_answers(harness: LoopHarness) -> None:

@@ -1,0 +1,44 @@
+"""The watchdog: which workers have been silent for too long.
+
+A runtime may hold Python's lock for the whole of a run, so no thread of the worker can tell that a run hangs. The
+supervisor asks every child for its metrics once a second, and a worker answers between two batches: one that does not
+answer for long hangs, in a run, in loading its model, or because it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from repserve_server.settings import Settings
+    from repserve_server.supervisor.models import ModelVersion, Worker
+
+RUNS_ALLOWED = 20
+"""A worker is given the time of so many of its largest batches, however short ``hang_seconds`` is."""
+
+
+def silence_limit(worker: Worker, settings: Settings) -> float:
+    """Seconds for which a worker may be silent: while it loads, and once it is ready."""
+    if worker.ready is None:
+        return settings.load_seconds
+    largest: float = max(worker.ready["batch_seconds"].values())
+    return max(settings.hang_seconds, RUNS_ALLOWED * largest)
+
+
+def hung_workers(models: Iterable[ModelVersion], settings: Settings, now: float) -> Iterator[tuple[Worker, float]]:
+    """Workers that hang, and for how many seconds they have been silent; each is named once.
+
+    Args:
+        models: every model version.
+        settings: the limits.
+        now: time on the clock of ``Child.asked_at``.
+    """
+    for model in models:
+        for worker in model.workers:
+            child = worker.child
+            if child is None or not child.alive or child.asked_at is None or worker.hung:
+                continue
+            silent = now - child.asked_at
+            if silent > silence_limit(worker, settings):
+                yield worker, silent

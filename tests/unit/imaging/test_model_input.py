@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,9 @@ from repserve_server.errors import ImageError
 from repserve_server.imaging.model_input import as_model_input, write_encoded
 from repserve_server.imaging.normalise import normalise
 from unit.imaging.images import GUIDE, encoded, photo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PIXELS = 1_000_000
 
@@ -38,6 +43,6 @@ def test_a_refused_image_leaves_the_slot_as_it_was(dtype: str, shape: tuple[int,
 
 
 def test_cropped_pixels_are_taken_as_they_are_or_normalised() -> None:
-    pixels = np.stack([photo(224, 224, seed) for seed in range(2)])
+    pixels: NDArray[np.uint8] = np.stack([np.asarray(photo(224, 224, seed)) for seed in range(2)])
     assert as_model_input(pixels, GUIDE, np.dtype(np.uint8)) is pixels
     assert (as_model_input(pixels, GUIDE, np.dtype(np.float32)) == normalise(pixels, GUIDE)).all()

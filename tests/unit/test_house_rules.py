@@ -33,6 +33,7 @@ FLOORS = {
     "channel": 1,
     "imaging": 1,
     "backends": 1,
+    "ascend": 1,
     "worker": 2,
     "dataplane": 3,
     "repository": 3,
@@ -40,6 +41,7 @@ FLOORS = {
     "frontend": 5,
     "supervisor": 6,
     "cli": 7,
+    "doctor": 7,
 }
 """The server's rooms (packages and modules below repserve_server) and their floors."""
 LENT_FLOOR = 2

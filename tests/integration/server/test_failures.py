@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from digits_server import KINDS, digits_server
 from faulty_runtimes import CRASH, FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
 from harness import DIGITS, RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_client import Client, ResourceExhaustedError
@@ -38,12 +39,13 @@ def _image(order: int) -> pb.ClassifyRequest:
     return pb.ClassifyRequest(pixels=pb.Pixels(count=1, data=pixels.tobytes()))
 
 
-def test_a_killed_worker_costs_no_request() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_worker_costs_no_request(kind: str, tmp_path: Path) -> None:
     """2,000 requests, and the worker dies twice among them: each is answered, and answered right."""
     predictions, files = card_predictions(), digit_files()
     images = [(file.name, file.read_bytes()) for file in files]
     kills = {400, 1200}
-    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
+    with digits_server(kind, tmp_path) as server:
         before = {worker.pid for worker in server.children("worker")}
         with Client(server.address) as client:
             replay = [images[i % len(images)] for i in range(2000)]
@@ -63,9 +65,10 @@ def test_a_killed_worker_costs_no_request() -> None:
         assert server.metric("repserve_images_total") >= 2000
 
 
-def test_a_worker_that_was_stopped_and_killed_hands_its_images_on() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worker_that_was_stopped_and_killed_hands_its_images_on(kind: str, tmp_path: Path) -> None:
     """The worker is frozen with images in its hands, so that they surely are there when it dies."""
-    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
+    with digits_server(kind, tmp_path) as server:
         (worker,) = server.children("worker")
         worker.suspend()
         stub = server.stub()
@@ -208,10 +211,11 @@ def test_a_dead_frontend_is_replaced_on_the_same_port() -> None:
         assert len(server.children("worker")) == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", [False, True])
-def test_sigterm_answers_what_was_taken_and_refuses_the_rest(*, streamed: bool) -> None:
+def test_sigterm_answers_what_was_taken_and_refuses_the_rest(kind: str, tmp_path: Path, *, streamed: bool) -> None:
     """The worker is frozen while requests arrive and the server is told to end, so that they surely wait."""
-    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server, ThreadPoolExecutor(1) as pool:
+    with digits_server(kind, tmp_path) as server, ThreadPoolExecutor(1) as pool:
         (worker,) = server.children("worker")
         worker.suspend()
         stub, files = server.stub(), digit_files()[:24]

@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from digits_server import INSTANCES
 from harness import card_predictions, digit_files, refusal
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.imaging.decode import preprocess_into
@@ -142,13 +143,13 @@ def test_a_stream_answers_while_requests_still_come(digits: RunningServer) -> No
     assert ids == [1, 2]
 
 
-def test_models_are_listed_with_what_runs_them(digits: RunningServer) -> None:
+def test_models_are_listed_with_what_runs_them(digits: RunningServer, kind: str) -> None:
     (model,) = digits.stub().ListModels(pb.ListModelsRequest(), timeout=10).models
     assert (model.name, model.version, model.ready, model.crop, model.classes) == ("repvgg_digits", "1", True, 224, 10)
     (instance,) = model.instances
-    assert (instance.device, instance.backend, instance.precision) == ("cpu", "openvino", "f32")
+    sizes = tuple(cost.batch_size for cost in instance.batch_costs)
+    assert (instance.device, instance.backend, instance.precision, sizes) == INSTANCES[kind]
     assert not instance.simulated
-    assert [cost.batch_size for cost in instance.batch_costs] == [1, 2, 4, 8, 16]
     assert all(cost.microseconds > 0 for cost in instance.batch_costs)
 
 
@@ -173,7 +174,7 @@ def test_reflection_names_the_services(digits: RunningServer) -> None:
     assert {"repserve.v1.Classification", "grpc.health.v1.Health"} <= names
 
 
-def test_metrics_count_what_was_asked(digits: RunningServer) -> None:
+def test_metrics_count_what_was_asked(digits: RunningServer, kind: str) -> None:
     images, requests = digits.metric("repserve_images_total"), digits.metric("repserve_requests_total", code="OK")
     refused = digits.metric("repserve_rejected_images_total", kind="corrupt")
     stub = digits.stub()
@@ -185,7 +186,9 @@ def test_metrics_count_what_was_asked(digits: RunningServer) -> None:
     assert digits.metric("repserve_images_total") - images == 7
     assert digits.metric("repserve_requests_total", code="OK") - requests == 4
     assert digits.metric("repserve_rejected_images_total", kind="corrupt") - refused == 1
-    assert digits.metric("repserve_instance_info", precision="f32", backend="openvino", simulated="false") == 1
+    device, backend, precision, _ = INSTANCES[kind]
+    info = {"device": device, "backend": backend, "precision": precision, "simulated": "false"}
+    assert digits.metric("repserve_instance_info", **info) == 1
     assert digits.metric("repserve_process_cpu_seconds_total", role="worker") > 0
 
 

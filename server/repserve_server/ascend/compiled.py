@@ -1,0 +1,96 @@
+"""compiled.json: how the .om files of a version folder were compiled.
+
+``repserve convert onnx2om`` writes it; the NPU backend and ``repserve doctor`` read it. An .om does not tell its gears,
+nor, before it is loaded, the chip that it was compiled for.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from repserve_server.imaging.preprocessing import Preprocessing
+
+COMPILED_NAME = "compiled.json"
+
+
+class CompiledModel(BaseModel):
+    """One .om.
+
+    Attributes:
+        file: its name in the folder.
+        batch_sizes: the size it is compiled for, or its gears.
+        aipp: whether it takes uint8 pixels and normalises them with AIPP; false also where the ONNX model itself does.
+        sha256: digest of the file, in hexadecimal.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(pattern=r"^[^/]+\.om$")
+    batch_sizes: tuple[PositiveInt, ...] = Field(min_length=1)
+    aipp: bool
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class CompiledFolder(BaseModel):
+    """All .om files of a version.
+
+    Attributes:
+        soc_version: the chip, as atc names it: ``Ascend310P3``.
+        precision: the arithmetic, such as ``fp16``.
+        source: name of the ONNX file.
+        source_sha256: its digest, in hexadecimal.
+        preprocessing: the mean and std that AIPP was given; None without AIPP.
+        models: the files.
+        commands: the atc commands that made them.
+        atc_version: the version of CANN's toolkit; empty where it was not found.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    soc_version: str = Field(min_length=1)
+    precision: str
+    source: str
+    source_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    preprocessing: Preprocessing | None = None
+    models: tuple[CompiledModel, ...] = Field(min_length=1)
+    commands: tuple[str, ...] = ()
+    atc_version: str = ""
+
+
+def read_compiled(folder: Path) -> CompiledFolder | None:
+    """What compiled.json of a version folder says; None where there is none.
+
+    Raises:
+        ValueError: it cannot be read, or is not as expected; the message names file, key, what was wrong and got.
+    """
+    path = folder / COMPILED_NAME
+    if not path.is_file():
+        return None
+    try:
+        return CompiledFolder.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    except ValidationError as error:
+        problems = (
+            f"key {'.'.join(map(str, problem['loc'])) or 'file'!r}: {problem['msg']}, got {problem['input']!r}"
+            for problem in error.errors()
+        )
+        raise ValueError(f"{path}: {'; '.join(problems)}; run repserve convert onnx2om again") from error
+
+
+def write_compiled(folder: Path, compiled: CompiledFolder) -> None:
+    """Write compiled.json; a reader sees the old one or the new one, never a part."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{COMPILED_NAME}-", dir=folder)
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(compiled.model_dump_json(indent=2) + "\n")
+        partial.chmod(0o644)
+        partial.replace(folder / COMPILED_NAME)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,190 @@
+"""``npu-smi info``: which chips there are, how they are, and who uses them.
+
+The table's column widths differ between driver versions, so it is read by its bars and blanks. Each chip has two rows:
+NPU number and name, health, power and temperature; then chip number, device number, bus, AI core load and memory. A
+second table has the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from repserve_server.ascend.commands import CommandTimeoutError, RunCommand, run_bounded
+from repserve_server.ascend.installation import below
+
+NPU_SMI_SECONDS = 10.0
+_PREFIX = "Ascend"
+_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
+"""Where drivers install npu-smi; a user's PATH often lacks the sbin ones."""
+_MEMORY = re.compile(r"(\d+)\s*/\s*(\d+)")
+_NO_BUS = ("NA", "N/A", "-", "")
+_ROW_CELLS = 3
+_PROCESS_CELLS = 4
+
+
+class NpuSmiError(Exception):
+    """``npu-smi`` is not there or does not tell the chips; the message says which."""
+
+
+class NpuSmiMissingError(NpuSmiError):
+    """``npu-smi`` is not installed, or not mounted into this container."""
+
+
+class NpuSmiHangError(NpuSmiError):
+    """``npu-smi`` does not end: the driver hangs."""
+
+
+@dataclass(frozen=True)
+class ChipProcess:
+    """A process that uses a chip; its name is empty where it runs in another container."""
+
+    process_id: int
+    name: str
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip.
+
+    Attributes:
+        npu: number of the card.
+        chip: number of the chip on its card.
+        device: the number that ACL knows the chip by, before ASCEND_RT_VISIBLE_DEVICES.
+        name: such as ``310P3``.
+        health: ``OK``, ``Warning``, ``Alarm``, ``Critical`` or another word of the driver's.
+        bus_id: its PCI address.
+        ai_core_percent: load of its AI cores; None where not shown.
+        memory_used_mb: megabytes in use; of the HBM where the chip has some. None where not shown.
+        memory_total_mb: megabytes that there are.
+        processes: who uses it.
+    """
+
+    npu: int
+    chip: int
+    device: int
+    name: str
+    health: str
+    bus_id: str
+    ai_core_percent: int | None = None
+    memory_used_mb: int | None = None
+    memory_total_mb: int | None = None
+    processes: tuple[ChipProcess, ...] = ()
+
+
+def soc_version(name: str) -> str:
+    """The name of a chip as atc takes it: ``310P3`` is ``Ascend310P3``."""
+    return name if name.startswith(_PREFIX) else _PREFIX + name
+
+
+def find_npu_smi(environment: Mapping[str, str], root: Path = Path("/")) -> str | None:
+    """The path of ``npu-smi`` in PATH or where drivers put it; None where there is none."""
+    for folder in (*environment.get("PATH", "").split(os.pathsep), *_FOLDERS):
+        path = f"{folder}/npu-smi"
+        if folder.startswith("/") and os.access(below(root, path), os.X_OK):
+            return path
+    return None
+
+
+def read_chips(
+    timeout: float = NPU_SMI_SECONDS,
+    environment: Mapping[str, str] | None = None,
+    root: Path = Path("/"),
+    run: RunCommand = run_bounded,
+) -> list[Chip]:
+    """The chips of this machine.
+
+    Args:
+        timeout: seconds that npu-smi may take.
+        environment: environment variables, this process's own by default.
+        root: the folder that stands for ``/`` when npu-smi is looked for.
+        run: what runs the command.
+
+    Raises:
+        NpuSmiMissingError: npu-smi is not there.
+        NpuSmiHangError: it takes longer.
+        NpuSmiError: it fails, or shows no chip.
+    """
+    variables = os.environ if environment is None else environment
+    command = find_npu_smi(variables, root)
+    if command is None:
+        raise NpuSmiMissingError("npu-smi is not there: the driver is not installed, or npu-smi is not in PATH")
+    try:
+        done = run([command, "info"], timeout, variables)
+    except OSError as error:
+        raise NpuSmiError(f"{command} cannot be started: {error}") from error
+    except CommandTimeoutError as error:
+        raise NpuSmiHangError(f"npu-smi info did not end within {timeout:.0f} s: the driver hangs") from error
+    chips = parse_npu_smi(done.output) if done.status == 0 else []
+    if not chips:
+        # What counts comes last: "DrvMngGetConsoleLogLevel failed" is followed by the error of the driver's library.
+        lines = (done.errors or done.output).strip().splitlines()
+        how = "shows no chip" if done.status == 0 else f"failed with status {done.status}"
+        raise NpuSmiError(f"npu-smi info {how}: {lines[-1].strip() if lines else 'it says nothing'}")
+    return chips
+
+
+def parse_npu_smi(text: str) -> list[Chip]:
+    """The chips in the output of ``npu-smi info``; lines that are not understood are passed over."""
+    chips: list[Chip] = []
+    upper: tuple[int, str, str] | None = None
+    has_device_column = in_processes = False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.lstrip().startswith("|") else []
+        if any("Process id" in cell for cell in cells):
+            in_processes = True
+        elif in_processes:
+            _add_process(chips, cells)
+        elif cells and cells[0].split()[:1] == ["Chip"]:
+            has_device_column = "Device" in cells[0].split()
+        elif upper is not None and (chip := _read_lower(cells, *upper)) is not None:
+            # Tables without the column show no number of ACL's; it counts the chips in this order.
+            chips.append(chip if has_device_column else replace(chip, device=len(chips)))
+            upper = None
+        else:
+            upper = _read_upper(cells) or upper
+    return chips
+
+
+def _read_upper(cells: list[str]) -> tuple[int, str, str] | None:
+    words = cells[0].split() if len(cells) >= _ROW_CELLS else []
+    if len(words) < 2 or not words[0].isdigit():  # noqa: PLR2004 - number and name
+        return None
+    return int(words[0]), words[1], cells[1]
+
+
+def _read_lower(cells: list[str], npu: int, name: str, health: str) -> Chip | None:
+    words = cells[0].split() if len(cells) >= _ROW_CELLS else []
+    # A chip may be called 310: only the bus tells such an upper row from a lower one.
+    if not words or not all(word.isdigit() for word in words) or not (":" in cells[1] or cells[1] in _NO_BUS):
+        return None
+    load = cells[2].split()
+    # Columns: memory, and on some chips HBM after it; then the first reads 0 / 0.
+    memory = [(int(used), int(total)) for used, total in _MEMORY.findall(cells[2])]
+    used, total = memory[-1] if memory else (None, None)
+    return Chip(
+        npu=npu,
+        chip=int(words[0]),
+        device=int(words[-1]),
+        name=name,
+        health=health,
+        bus_id=cells[1],
+        ai_core_percent=int(load[0]) if load and load[0].isdigit() else None,
+        memory_used_mb=used,
+        memory_total_mb=total,
+    )
+
+
+def _add_process(chips: list[Chip], cells: list[str]) -> None:
+    """A row ``NPU Chip | process id | name | memory`` belongs to the chip of these two numbers."""
+    owner = cells[0].split() if len(cells) >= _PROCESS_CELLS else []
+    if not owner or not all(word.isdigit() for word in (*owner, cells[1])):
+        return
+    process = ChipProcess(int(cells[1]), cells[2], int(cells[3]) if cells[3].isdigit() else None)
+    for index, chip in enumerate(chips):
+        if chip.npu == int(owner[0]) and chip.chip == int(owner[1] if len(owner) > 1 else 0):
+            chips[index] = replace(chip, processes=(*chip.processes, process))

@@ -1,0 +1,96 @@
+"""The vendor's Python packages: whether they can be imported, found out in a process of its own.
+
+An import loads CANN's libraries, which print to standard output and may crash or hang where the driver is broken.
+``python -m repserve_server.ascend.packages PARENT_PROCESS_ID`` answers with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from repserve_server.ascend.commands import CommandTimeoutError, RunCommand, run_bounded
+from repserve_server.process import become_child
+
+IMPORT_SECONDS = 60.0
+DISTRIBUTIONS = ("aclruntime", "ais_bench")
+_MODULES = ("aclruntime", "ais_bench.infer.interface")
+
+
+@dataclass(frozen=True)
+class ImportOutcome:
+    """How the import went: what was found, and what to do; ``advice`` is empty where the packages can be used."""
+
+    found: str
+    advice: str = ""
+
+
+def describe_import_error(error: ImportError) -> ImportOutcome:
+    """Why ``aclruntime`` or ``ais_bench`` cannot be imported, and what to install.
+
+    A package that is not there raises ModuleNotFoundError; one that is there without CANN's libraries, ImportError.
+    """
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in DISTRIBUTIONS:
+        return ImportOutcome(
+            f"{error.name} is not installed",
+            "NPUs need the wheels aclruntime and ais_bench from the vendor's ais_bench release (they are not on PyPI), "
+            "for this version of Python; docs/ascend.md says where",
+        )
+    return ImportOutcome(
+        f"aclruntime cannot be loaded: {error}",
+        "install CANN (toolkit or nnrt) and the driver, and run "
+        "`source /usr/local/Ascend/ascend-toolkit/set_env.sh` before the server",
+    )
+
+
+def try_import(
+    environment: Mapping[str, str], timeout: float = IMPORT_SECONDS, run: RunCommand = run_bounded
+) -> ImportOutcome:
+    """Import the packages in a new process with this environment; it may take ``timeout`` seconds."""
+    advice = "run `python -c 'import aclruntime'` to see what it prints; the driver's own lines are in ~/ascend/log"
+    try:
+        done = run(
+            [sys.executable, "-P", "-m", "repserve_server.ascend.packages", str(os.getpid())], timeout, environment
+        )
+    except CommandTimeoutError:
+        return ImportOutcome(f"importing them did not end within {timeout:.0f} s: the driver hangs", advice)
+    if done.status == 0:
+        return ImportOutcome(**json.loads(done.output))
+    how = f"by {signal.Signals(-done.status).name}" if done.status < 0 else f"with status {done.status}"
+    lines = done.errors.strip().splitlines()
+    return ImportOutcome(f"importing them ended {how}{f' ({lines[-1].strip()})' if lines else ''}", advice)
+
+
+def _import() -> ImportOutcome:
+    try:
+        for module in _MODULES:
+            importlib.import_module(module)
+    except ImportError as error:
+        return describe_import_error(error)
+    return ImportOutcome(", ".join(f"{name} {_version(name)}" for name in DISTRIBUTIONS))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "(version not known)"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the outcome; whatever the libraries print meanwhile goes to standard error."""
+    answer = os.dup(sys.stdout.fileno())
+    become_child(int(arguments[0]), "repserve-import")
+    outcome = _import()
+    os.write(answer, json.dumps(asdict(outcome)).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,194 @@
+"""Ascend NPUs: the .om models of a version folder on one device, through ``ais_bench`` and ``aclruntime``.
+
+Everything ACL happens in the one thread of the process that made the backend: aclruntime holds Python's lock for the
+whole of a run, and ACL does not survive a fork. A folder may hold several .om files of different batch sizes, which are
+loaded side by side, or one with gears; each batch runs on the file that was compiled for its size.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repserve_server.ascend.compiled import CompiledFolder, read_compiled
+from repserve_server.ascend.npu_smi import NpuSmiError, read_chips, soc_version
+from repserve_server.backends.acl_errors import explain_import_error
+from repserve_server.backends.acl_model import AclModel
+from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+DEVICE_PREFIX = "npu:"
+SUFFIX = ".om"
+UNKNOWN_PRECISION = "as compiled"
+
+
+class AclBackend:
+    """The .om models of one folder on one NPU."""
+
+    name = "acl"
+    simulated = False
+    any_size = False
+
+    def __init__(self, options: BackendOptions) -> None:
+        number = options.device.removeprefix(DEVICE_PREFIX)
+        if not (number.isascii() and number.isdigit()):
+            raise BackendError(f"device {options.device!r} is not known; NPUs are npu:0, npu:1 ...")
+        if options.precision != "auto":
+            raise BackendError(
+                f"precision = {options.precision}, but an .om has the arithmetic that it was compiled with: leave "
+                "precision at auto, or compile it with another --precision-mode"
+            )
+        self._models: list[AclModel] = []
+        self._by_size: dict[int, AclModel] = {}
+        files = find_om(options.path)
+        compiled = _read_compiled(files[0].parent)
+        if compiled is not None:
+            _check_compiled(files[0].parent, compiled, options)
+        self.precision = compiled.precision if compiled else UNKNOWN_PRECISION
+        try:
+            self._load(files, int(number), options, compiled, _import_interface())
+            self._by_size = _choose(self._models, options.max_batch)
+            self._unload_unused()
+        except BaseException:
+            self.close()
+            raise
+        self.input: TensorSpec = self._models[0].input
+        self.classes = self._models[0].classes
+        self.batch_sizes = tuple(sorted(self._by_size))
+
+    def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """See ``Backend.run``.
+
+        A failed run is tried once more. One that fails again is the end of this process's use of the device: failures
+        leak device memory, and the device may stay in a faulty state until its process has ended.
+        """
+        model = self._by_size.get(len(batch))
+        if model is None:
+            raise ValueError(f"a batch of {len(batch)} was to be run; compiled sizes are {list(self.batch_sizes)}")
+        try:
+            return model.run(batch)
+        except RuntimeError as error:
+            logger.warning("a run of %s failed (%s); it is tried once more", model.file.name, str(error).strip())
+        try:
+            return model.run(batch)
+        except RuntimeError as error:
+            raise DeviceError(f"{model.file.name} failed twice in a row on the device: {str(error).strip()}") from error
+
+    def figures(self) -> dict[str, float]:
+        """See ``Backend.figures``."""
+        return {}
+
+    def close(self) -> None:
+        """See ``Backend.close``: unloads the models, the last one first."""
+        self._by_size = {}
+        while self._models:
+            self._models.pop().free()
+
+    def _load(
+        self,
+        files: list[Path],
+        device: int,
+        options: BackendOptions,
+        compiled: CompiledFolder | None,
+        interface: Any,  # noqa: ANN401 - ais_bench has no types
+    ) -> None:
+        written = {model.file: model.batch_sizes for model in compiled.models} if compiled else {}
+        for file in files:
+            gears = written.get(file.name) or options.compiled_sizes
+            model = AclModel(file, device, gears, interface)
+            self._models.append(model)
+            first = self._models[0]
+            same = (model.input.dtype, model.input.shape, model.classes) == (
+                first.input.dtype,
+                first.input.shape,
+                first.classes,
+            )
+            if not same:
+                raise BackendError(
+                    f"{file.name} takes {model.input.dtype} {model.input.shape} and gives {model.classes} classes, "
+                    f"{first.file.name} takes {first.input.dtype} {first.input.shape} and gives {first.classes}: the "
+                    "models of a version must differ in nothing but their batch sizes"
+                )
+
+    def _unload_unused(self) -> None:
+        """Give the device memory of models back that ``max_batch`` leaves no batch size to."""
+        for model in reversed(self._models):
+            if model not in self._by_size.values():
+                model.free()
+        self._models = [model for model in self._models if model in self._by_size.values()]
+
+
+def find_om(path: Path) -> list[Path]:
+    """The .om files of a version folder by name, or the file itself if ``path`` names one.
+
+    Raises:
+        BackendError: there is none.
+    """
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix == SUFFIX) if path.is_dir() else []
+    if not files:
+        found = ", ".join(sorted(file.name for file in path.iterdir())) if path.is_dir() else ""
+        raise BackendError(
+            f"{path} holds no .om model (found: {found or 'nothing'}); an NPU runs compiled models: "
+            "repserve convert onnx2om makes them"
+        )
+    return files
+
+
+def _choose(models: list[AclModel], max_batch: int) -> dict[int, AclModel]:
+    """For each batch size the model that runs it: one compiled for this size alone rather than one with gears."""
+    chosen: dict[int, AclModel] = {}
+    for model in sorted(models, key=lambda candidate: len(candidate.batch_sizes)):
+        for size in model.batch_sizes:
+            other = chosen.setdefault(size, model)
+            if other is not model and len(other.batch_sizes) == len(model.batch_sizes) == 1:
+                raise BackendError(f"{other.file.name} and {model.file.name} are both compiled for batch size {size}")
+    fitting = {size: model for size, model in chosen.items() if size <= max_batch}
+    if not fitting:
+        raise BackendError(
+            f"{models[0].file.parent} is compiled for batch sizes {sorted(chosen)}, and max_batch is {max_batch}: "
+            "raise max_batch or compile a smaller size"
+        )
+    return fitting
+
+
+def _read_compiled(folder: Path) -> CompiledFolder | None:
+    try:
+        return read_compiled(folder)
+    except ValueError as error:
+        raise BackendError(str(error)) from error
+
+
+def _check_compiled(folder: Path, compiled: CompiledFolder, options: BackendOptions) -> None:
+    """Compare what compiled.json says with the chips of this machine and with model.toml."""
+    inside, wanted = compiled.preprocessing, options.preprocessing
+    if inside is not None and (inside.mean, inside.std) != (wanted.mean, wanted.std):
+        raise BackendError(
+            f"{folder} was compiled to normalise with mean {list(inside.mean)} and std {list(inside.std)}; model.toml "
+            f"has {list(wanted.mean)} and {list(wanted.std)}: correct it, or compile again"
+        )
+    try:
+        chips = {soc_version(chip.name) for chip in read_chips()}
+    except NpuSmiError:
+        return  # in a container without npu-smi: loading itself will tell
+    if chips and compiled.soc_version not in chips:
+        raise BackendError(
+            f"{folder} was compiled for {compiled.soc_version}, and this machine has {', '.join(sorted(chips))}: run "
+            f"repserve convert onnx2om with --soc-version {min(chips)}"
+        )
+
+
+def _import_interface() -> Any:  # noqa: ANN401 - ais_bench has no types
+    try:
+        importlib.import_module("aclruntime")
+        return importlib.import_module("ais_bench.infer.interface")
+    except ImportError as error:
+        raise BackendError(explain_import_error(error)) from error

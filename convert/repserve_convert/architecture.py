@@ -1,11 +1,13 @@
-"""RepVGG variants as data: depths and widths, the blocks they make, the names and shapes of their weights.
+"""RepVGG variants as data: depths, widths and groups, the blocks they make, the names and shapes of their weights.
 
-Figures are those of the paper (Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", 2021, table 2);
-names are those of its reference implementation, so that its files load.
+Depths and widths are those of the paper (Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", 2021, table
+2); names, and which blocks are grouped, are those of its reference implementation (DingXiaoH/RepVGG, repvgg.py), so
+that its files load.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from repserve_convert.errors import ConversionError
@@ -15,6 +17,13 @@ BASE_WIDTHS = (64, 128, 256, 512)
 IMAGE_CHANNELS = 3
 IMAGE_SIZE = 224
 """Side of the square input in pixels."""
+WHITE = 255
+"""Value of a full pixel; means and deviations are given for pixels between 0 and 1."""
+
+LINEAR_WEIGHT = "linear.weight"
+"""Its first dimension is the number of classes, which the file decides."""
+DEPLOYED_PART = "rbr_reparam"
+"""Name of a block's one convolution in files of the deployed form."""
 
 Shape = tuple[int, ...]
 
@@ -28,11 +37,17 @@ class Block:
     in_channels: int
     out_channels: int
     stride: int
+    groups: int = 1
+    """Groups of the 3x3 and the 1x1 convolution."""
 
     @property
     def has_identity(self) -> bool:
         """Whether the block has an identity branch: output and input have the same shape."""
         return self.in_channels == self.out_channels and self.stride == 1
+
+    def kernel_shape(self, size: int) -> Shape:
+        """Shape of a ``size`` by ``size`` kernel of this block: [out, in of one group, size, size]."""
+        return (self.out_channels, self.in_channels // self.groups, size, size)
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -42,9 +57,15 @@ class Block:
             shapes |= batch_norm_shapes(f"{self.name}.rbr_identity", self.in_channels)
         for branch, size in (("rbr_dense", 3), ("rbr_1x1", 1)):
             prefix = f"{self.name}.{branch}"
-            shapes[f"{prefix}.conv.weight"] = (self.out_channels, self.in_channels, size, size)
+            shapes[f"{prefix}.conv.weight"] = self.kernel_shape(size)
             shapes |= batch_norm_shapes(f"{prefix}.bn", self.out_channels)
         return shapes
+
+    @property
+    def deployed_shapes(self) -> dict[str, Shape]:
+        """Arrays of the re-parameterised block by full name: kernel and bias of its one convolution."""
+        prefix = f"{self.name}.{DEPLOYED_PART}"
+        return {f"{prefix}.weight": self.kernel_shape(3), f"{prefix}.bias": (self.out_channels,)}
 
 
 def batch_norm_shapes(prefix: str, channels: int) -> dict[str, Shape]:
@@ -73,6 +94,8 @@ class Variant:
     """Blocks of each stage."""
     multipliers: tuple[float, float, float, float]
     """Factors on ``BASE_WIDTHS``."""
+    groups: int = 1
+    """Groups of the convolutions in every second block, counted through the stages; the stem is not counted."""
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -91,7 +114,9 @@ class Variant:
         blocks = [Block("stage0", IMAGE_CHANNELS, channels, 2)]
         for stage, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), start=1):
             for index in range(depth):
-                blocks.append(Block(f"stage{stage}.{index}", channels, width, 2 if index == 0 else 1))
+                # len(blocks) is the block's number after the stem, from 1: the even ones are grouped.
+                groups = self.groups if len(blocks) % 2 == 0 else 1
+                blocks.append(Block(f"stage{stage}.{index}", channels, width, 2 if index == 0 else 1, groups))
                 channels = width
         return tuple(blocks)
 
@@ -107,14 +132,28 @@ class Variant:
         shapes: dict[str, Shape] = {}
         for block in self.blocks:
             shapes |= block.shapes
-        shapes["linear.weight"] = (classes, self.features)
-        shapes["linear.bias"] = (classes,)
-        return shapes
+        return shapes | self._linear_shapes(classes)
+
+    def deployed_shapes(self, classes: int) -> dict[str, Shape]:
+        """Name and shape of every array after re-parameterisation, in network order.
+
+        Args:
+            classes: outputs of the linear layer.
+
+        Returns:
+            Names as the reference implementation saves them.
+        """
+        shapes: dict[str, Shape] = {}
+        for block in self.blocks:
+            shapes |= block.deployed_shapes
+        return shapes | self._linear_shapes(classes)
+
+    def _linear_shapes(self, classes: int) -> dict[str, Shape]:
+        return {LINEAR_WEIGHT: (classes, self.features), "linear.bias": (classes,)}
 
     def deployed_parameters(self, classes: int) -> int:
         """Number of weights and biases after re-parameterisation (A0 with 1000 classes: 8.31 million)."""
-        blocks = sum((9 * block.in_channels + 1) * block.out_channels for block in self.blocks)
-        return blocks + (self.features + 1) * classes
+        return sum(math.prod(shape) for shape in self.deployed_shapes(classes).values())
 
     def multiply_accumulates(self, classes: int, size: int = IMAGE_SIZE) -> int:
         """Multiply-accumulates of one image after re-parameterisation (A0 with 1000 classes: 1.36 billion).
@@ -126,7 +165,7 @@ class Variant:
         total = self.features * classes
         for block in self.blocks:
             size = (size + block.stride - 1) // block.stride
-            total += 9 * block.in_channels * block.out_channels * size * size
+            total += math.prod(block.kernel_shape(3)) * size * size
         return total
 
 
@@ -138,8 +177,14 @@ VARIANTS = {
         Variant("A2", (2, 4, 14, 1), (1.5, 1.5, 1.5, 2.75)),
         Variant("B0", (4, 6, 16, 1), (1, 1, 1, 2.5)),
         Variant("B1", (4, 6, 16, 1), (2, 2, 2, 4)),
+        Variant("B1g2", (4, 6, 16, 1), (2, 2, 2, 4), groups=2),
+        Variant("B1g4", (4, 6, 16, 1), (2, 2, 2, 4), groups=4),
         Variant("B2", (4, 6, 16, 1), (2.5, 2.5, 2.5, 5)),
+        Variant("B2g2", (4, 6, 16, 1), (2.5, 2.5, 2.5, 5), groups=2),
+        Variant("B2g4", (4, 6, 16, 1), (2.5, 2.5, 2.5, 5), groups=4),
         Variant("B3", (4, 6, 16, 1), (3, 3, 3, 5)),
+        Variant("B3g2", (4, 6, 16, 1), (3, 3, 3, 5), groups=2),
+        Variant("B3g4", (4, 6, 16, 1), (3, 3, 3, 5), groups=4),
         # Not of the paper: small enough to train on two CPU cores and to ship.
         Variant("digits", (1, 2, 3, 1), (0.125, 0.125, 0.125, 0.125)),
     )

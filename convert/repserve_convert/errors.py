@@ -1,12 +1,18 @@
-"""The error of this package, and how a missing optional package becomes one."""
+"""The error of this package: how a missing optional package becomes one, and how one ends a command."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
+
+Arguments = ParamSpec("Arguments")
 
 
 class ConversionError(Exception):
@@ -31,3 +37,16 @@ def require(module: str) -> ModuleType:
         # The extra bench has onnx too, without torch.
         extra = "bench" if module == "onnx" else "convert"
         raise ConversionError(f"{error.name} is not installed: pip install 'repserve[{extra}]'") from error
+
+
+def reported(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Let an error end a command with one line and exit status 1."""
+
+    @wraps(command)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except (ConversionError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return run

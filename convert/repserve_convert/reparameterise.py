@@ -2,7 +2,8 @@
 
 A batch normalisation in evaluation mode is an affine map per channel, so it folds into the convolution before
 it; a 1x1 kernel is a 3x3 kernel that is zero off its centre, and the identity is a 1x1 kernel; kernels over
-the same input add up. Sums are taken in float64; results are float32.
+the same input add up. All of this holds for each group of a grouped convolution. Sums are taken in float64; results
+are float32.
 """
 
 from __future__ import annotations
@@ -13,21 +14,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from repserve_convert.errors import ConversionError
+from repserve_convert.architecture import DEPLOYED_PART
+from repserve_convert.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from repserve_convert.architecture import Block, Shape, Variant
+    from repserve_convert.architecture import Block, Variant
 
 EPSILON = 1e-5
 """What the reference implementation's batch normalisations (and torch's default) add to the variance."""
-ADVICE = "name the variant that the file was trained as"
-COUNTER = "num_batches_tracked"
-"""Last part of the keys that count training steps; of no use to inference."""
-
-MATRIX = 2
-"""Dimensions of a linear layer's weight."""
 
 FloatArray = NDArray[np.float32]
 State = dict[str, NDArray[np.float32]]
@@ -38,7 +34,7 @@ class Affine(NamedTuple):
     """A layer's float32 weight and bias."""
 
     weight: FloatArray
-    """Convolution: [out, in, 3, 3]; linear layer: [out, in]."""
+    """Convolution: [out, in of one group, 3, 3]; linear layer: [out, in]."""
     bias: FloatArray
     """[out]"""
 
@@ -63,76 +59,31 @@ class DeployedWeights:
 
 
 def reparameterise(state: Mapping[str, NDArray[np.floating]], variant: Variant) -> DeployedWeights:
-    """Merge the branches of every block.
+    """Merge the branches of every block; weights that are in the deployed form already are taken as they are.
 
     Args:
-        state: train-time arrays by their names in the reference implementation. A leading ``module.`` is
-            dropped, and counters of training steps are passed over.
+        state: arrays as in a file, in any form and by any names that ``Checkpoint.recognise`` knows.
         variant: the network they belong to.
 
     Returns:
         One convolution per block, and the linear layer, float32.
 
     Raises:
-        ConversionError: the first key, in network order, that is missing or has another shape than the
-            variant's; a key that the variant does not have; a layer whose weights are not finite.
+        ConversionError: the arrays are not the variant's; see ``Checkpoint.check``.
     """
-    state = without_prefix(state)
-    _check(state, variant)
-    convolutions = {block.name: _merge(state, block) for block in variant.blocks}
-    linear = Affine(
-        state["linear.weight"].astype(np.float32),
-        state["linear.bias"].astype(np.float32),
-    )
-    for name, layer in (*convolutions.items(), ("linear", linear)):
-        if not all(np.isfinite(array).all() for array in layer):
-            raise ConversionError(
-                f"the weights of {name!r} are not finite: the file holds NaN, infinity or a negative variance"
-            )
-    return DeployedWeights(convolutions, linear)
+    checkpoint = Checkpoint.recognise(state)
+    checkpoint.check(variant)
+    known = checkpoint.state
+    if checkpoint.deployed:
+        convolutions = {block.name: _affine(known, f"{block.name}.{DEPLOYED_PART}") for block in variant.blocks}
+    else:
+        convolutions = {block.name: _merge(known, block) for block in variant.blocks}
+    return DeployedWeights(convolutions, _affine(known, "linear"))
 
 
-def without_prefix(state: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
-    """Drop the ``module.`` that torch's data-parallel training puts before the names."""
-    return {name.removeprefix("module."): array for name, array in state.items()}
-
-
-def _check(state: Mapping[str, NDArray[np.floating]], variant: Variant) -> None:
-    """Raise ConversionError unless the state has exactly the variant's arrays, for any number of classes."""
-    linear = state.get("linear.weight")
-    # The file decides how many classes there are; without a usable linear.weight, its own check below fails.
-    classes = linear.shape[0] if linear is not None and linear.ndim == MATRIX else 0
-    expected = variant.train_time_shapes(classes)
-    for name, shape in expected.items():
-        if name not in state:
-            raise ConversionError(_missing(name, state, variant))
-        if state[name].shape != shape or 0 in shape:
-            raise ConversionError(
-                f"key {name!r} has shape {state[name].shape}, "
-                f"RepVGG-{variant.name} has {_readable(name, shape)}: {ADVICE}"
-            )
-    for name in state:
-        if name not in expected and not name.endswith(COUNTER):
-            raise ConversionError(f"key {name!r} is not part of RepVGG-{variant.name}: {ADVICE}")
-
-
-def _missing(name: str, state: Iterable[str], variant: Variant) -> str:
-    if any(".rbr_reparam." in key for key in state):
-        return (
-            f"key {name!r} is missing: the file is in the deployed form (it has rbr_reparam keys); "
-            "give the train-time file instead"
-        )
-    return (
-        f"key {name!r} is missing, and RepVGG-{variant.name} has it: "
-        "the file is incomplete, or was trained as another variant"
-    )
-
-
-def _readable(name: str, shape: Shape) -> str:
-    """The shape in an error message; the number of classes is free."""
-    if name == "linear.weight":
-        return f"(classes, {shape[1]})"
-    return str(shape)
+def _affine(state: Mapping[str, NDArray[np.floating]], layer: str) -> Affine:
+    """A layer's weight and bias as they are in the state dict."""
+    return Affine(state[f"{layer}.weight"].astype(np.float32), state[f"{layer}.bias"].astype(np.float32))
 
 
 def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
@@ -143,7 +94,8 @@ def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
     kernel[:, :, 1, 1] += point_kernel[:, :, 0, 0]
     bias = dense_bias + point_bias
     if block.has_identity:
-        identity = np.eye(block.in_channels)[:, :, np.newaxis, np.newaxis]
+        # Within its group each channel is mapped to itself.
+        identity = np.tile(np.eye(block.in_channels // block.groups), (block.groups, 1))[:, :, np.newaxis, np.newaxis]
         identity_kernel, identity_bias = _fold(state, f"{block.name}.rbr_identity", identity)
         kernel[:, :, 1, 1] += identity_kernel[:, :, 0, 0]
         bias += identity_bias
@@ -157,6 +109,5 @@ def _fold(
     gamma, beta, mean, variance = (
         state[f"{batch_norm}.{name}"].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
     )
-    with np.errstate(invalid="ignore", divide="ignore"):  # the caller reports what is not finite, by name
-        scale = gamma / np.sqrt(variance + EPSILON)
+    scale = gamma / np.sqrt(variance + EPSILON)
     return kernel.astype(np.float64) * scale[:, np.newaxis, np.newaxis, np.newaxis], beta - mean * scale

@@ -1,4 +1,7 @@
-"""The train-time RepVGG as a torch module, with the parameter names of the reference implementation."""
+"""RepVGG as a torch module, with the parameter names of the reference implementation.
+
+It is what is trained, and what a converted model is held against.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,13 @@ class Branch(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, block: Block, size: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
-            block.in_channels, block.out_channels, size, stride=block.stride, padding=size // 2, bias=False
+            block.in_channels,
+            block.out_channels,
+            size,
+            stride=block.stride,
+            padding=size // 2,
+            groups=block.groups,
+            bias=False,
         )
         self.bn = nn.BatchNorm2d(block.out_channels, eps=EPSILON)
 
@@ -49,15 +58,30 @@ class TrainBlock(nn.Module):  # type: ignore[misc, unused-ignore]
         return functional.relu(total)
 
 
-class RepVGG(nn.Module):  # type: ignore[misc, unused-ignore]
-    """The multi-branch network: what is trained, and what the deployed model must agree with."""
+class DeployedBlock(nn.Module):  # type: ignore[misc, unused-ignore]
+    """A block as files of the deployed form have it: ReLU(3x3)."""
 
-    def __init__(self, variant: Variant, classes: int) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
+        self.rbr_reparam = nn.Conv2d(
+            block.in_channels, block.out_channels, 3, stride=block.stride, padding=1, groups=block.groups
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve and rectify."""
+        return functional.relu(self.rbr_reparam(images))
+
+
+class RepVGG(nn.Module):  # type: ignore[misc, unused-ignore]
+    """The whole network, multi-branch unless it is asked for in the deployed form."""
+
+    def __init__(self, variant: Variant, classes: int, *, deployed: bool = False) -> None:
+        super().__init__()
+        make = DeployedBlock if deployed else TrainBlock
         stem, *blocks = variant.blocks
-        self.stage0 = TrainBlock(stem)
+        self.stage0 = make(stem)
         self.stage1, self.stage2, self.stage3, self.stage4 = (
-            nn.Sequential(*(TrainBlock(block) for block in blocks if block.name.startswith(f"stage{stage}.")))
+            nn.Sequential(*(make(block) for block in blocks if block.name.startswith(f"stage{stage}.")))
             for stage in (1, 2, 3, 4)
         )
         self.linear = nn.Linear(variant.features, classes)

@@ -1,96 +1,50 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 import pytest
-from click.testing import CliRunner
 
-from repserve_convert.architecture import VARIANTS, Variant
-from repserve_convert.cli import convert
+from repserve_convert.architecture import VARIANTS
 from repserve_convert.errors import ConversionError
-from repserve_convert.graph import build_model
 from repserve_convert.random_weights import random_state
-from repserve_convert.reparameterise import reparameterise
 from repserve_convert.weights import load_pth
+from train_networks import CLASSES, network_with_random_statistics, torch_logits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from repserve_convert.train_network import RepVGG
-
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.convert
 
-CLASSES = 12
+
+def test_the_networks_of_the_tests_are_alive() -> None:
+    """Scores that do not depend on the image could not tell a right conversion from a wrong one."""
+    images = np.random.default_rng(2).normal(size=(2, 3, 224, 224)).astype(np.float32)
+    first, second = torch_logits(network_with_random_statistics(VARIANTS["digits"], seed=1), images)
+    assert np.abs(first - second).max() > 0.01
 
 
-def network_with_random_statistics(variant: Variant, seed: int) -> RepVGG:
-    """A train-time network whose batch normalisations are as far from neutral as trained ones are."""
+@pytest.mark.parametrize("deployed", [False, True], ids=["trained", "deployed"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_module_has_the_names_and_shapes_of_the_architecture(name: str, deployed: bool) -> None:
     from repserve_convert.train_network import RepVGG
 
-    torch.manual_seed(seed)
-    network = RepVGG(variant, CLASSES)
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.4, 0.9)
-            torch.nn.init.normal_(module.bias, 0, 0.3)
-            torch.nn.init.normal_(module.running_mean, 0, 0.3)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-    return network
-
-
-def torch_logits(network: RepVGG, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        result: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
-    return result
-
-
-def onnx_logits(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    result: NDArray[np.float32] = session.run(None, {"actual_input_1": images})[0]
-    return result
-
-
-@pytest.mark.parametrize("name", ["digits", "A0", "B0"])
-def test_deployed_and_trained_network_agree(name: str) -> None:
     variant = VARIANTS[name]
-    network = network_with_random_statistics(variant, seed=1)
-    images = np.random.default_rng(2).normal(size=(2, 3, 224, 224)).astype(np.float32)
-    expected = torch_logits(network, images)
-    state = {key: value.numpy() for key, value in network.state_dict().items()}
-    model = build_model(reparameterise(state, variant), variant)
-    difference = np.abs(onnx_logits(model.SerializeToString(), images) - expected).max()
-    assert difference <= 1e-4
-    assert np.ptp(expected) > 0.01
+    with torch.device("meta"):
+        network = RepVGG(variant, CLASSES, deployed=deployed)
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items() if value.ndim}
+    assert shapes == (variant.deployed_shapes if deployed else variant.train_time_shapes)(CLASSES)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_module_has_the_names_and_shapes_of_the_architecture(name: str) -> None:
+def test_the_module_groups_the_blocks_of_the_architecture() -> None:
     from repserve_convert.train_network import RepVGG
 
     with torch.device("meta"):
-        network = RepVGG(VARIANTS[name], CLASSES)
-    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items() if value.ndim}
-    assert shapes == VARIANTS[name].train_time_shapes(CLASSES)
-
-
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_pth_files_convert_whatever_their_wrapping(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
-    variant = VARIANTS["digits"]
-    network = network_with_random_statistics(variant, seed=3)
-    content = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
-    source, target = tmp_path / "in.pth", tmp_path / "out.onnx"
-    torch.save({wrapper: content, "epoch": 9} if wrapper else content, source)
-    result = CliRunner().invoke(convert, ["pth2onnx", str(source), str(target), "--variant", "digits"])
-    assert result.exit_code == 0, result.output
-    images = np.random.default_rng(4).normal(size=(2, 3, 224, 224)).astype(np.float32)
-    np.testing.assert_allclose(onnx_logits(target, images), torch_logits(network, images), atol=1e-4)
+        network = RepVGG(VARIANTS["B1g4"], CLASSES)
+    groups = [module.groups for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert groups == [block.groups for block in VARIANTS["B1g4"].blocks for _ in range(2)]
 
 
 def test_random_weights_load_into_the_module() -> None:
@@ -139,6 +93,56 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: object)
     source = tmp_path / "other.pth"
     torch.save(content, source)
     with pytest.raises(ConversionError, match="holds no state dict"):
+        load_pth(source)
+
+
+def test_a_flipped_bit_is_noticed_and_its_key_named(tmp_path: Path) -> None:
+    """torch.load reads such a file without a word."""
+    source = tmp_path / "flipped.pth"
+    state = network_with_random_statistics(VARIANTS["digits"], seed=0).state_dict()
+    torch.save(state, source)
+    content = bytearray(source.read_bytes())
+    content[content.index(state["stage3.1.rbr_1x1.conv.weight"].numpy().tobytes()) + 7] ^= 1
+    source.write_bytes(content)
+    with pytest.raises(ConversionError, match=r"flipped\.pth is damaged: key 'stage3\.1\.rbr_1x1\.conv\.weight'"):
+        load_pth(source)
+
+
+def test_tensors_that_share_their_memory_fit_the_checksums(tmp_path: Path) -> None:
+    source = tmp_path / "shared.pth"
+    whole = torch.arange(10.0)
+    torch.save({"whole": whole, "part": whole[2:5], "turned": whole.reshape(2, 5).t(), "none": torch.empty(0)}, source)
+    assert [array.tolist() for array in load_pth(source).values()][1:3] == [
+        [2, 3, 4],
+        [[0, 5], [1, 6], [2, 7], [3, 8], [4, 9]],
+    ]
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "unsummed.pth"
+    with torch.utils.serialization.config.patch({"save.compute_crc32": False}):
+        torch.save({"a": torch.ones(3)}, source)
+    assert load_pth(source)["a"].tolist() == [1, 1, 1]
+
+
+def test_a_damaged_file_of_the_older_format_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """Reading it ends in an AssertionError of torch's: the name of an array's storage is damaged."""
+    source = tmp_path / "old.pth"
+    torch.save({"a": torch.ones(3)}, source, _use_new_zipfile_serialization=False)
+    content = source.read_bytes()
+    storage = re.findall(rb"\d{8,}", content)[-1]
+    source.write_bytes(content.replace(storage, storage[::-1], 1))
+    with pytest.raises(ConversionError, match=r"old\.pth cannot be read as a torch file"):
+        load_pth(source)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.complex64)], ids=["sparse", "complex"]
+)
+def test_a_tensor_that_is_no_plain_array_is_named(tmp_path: Path, tensor: object) -> None:
+    source = tmp_path / "other.pth"
+    torch.save({"a": torch.ones(1), "b": tensor}, source)
+    with pytest.raises(ConversionError, match=r"other\.pth: key 'b' is sparse, quantised or complex"):
         load_pth(source)
 
 

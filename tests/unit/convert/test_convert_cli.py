@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import onnx
 import pytest
 from click.testing import CliRunner
 
-from repserve_convert.architecture import VARIANTS
+from repserve_convert.architecture import VARIANTS, Variant
 from repserve_convert.cli import convert
 from repserve_convert.errors import ConversionError, require
 from repserve_convert.random_weights import random_state
+from repserve_convert.reparameterise import reparameterise
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from click.testing import Result
 
     from repserve_convert.reparameterise import State
 
@@ -36,6 +39,21 @@ def test_random_writes_a_model_and_says_what_it_is_worth(tmp_path: Path) -> None
     first = model.read_bytes()
     assert CliRunner().invoke(convert, arguments).exit_code == 0
     assert model.read_bytes() == first
+
+
+def test_random_makes_grouped_variants_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grouped variant small enough for a test stands in for B1g2."""
+    small = Variant("B1g2", (2, 2, 2, 1), (1 / 8, 1 / 8, 1 / 8, 1 / 8), groups=2)
+    monkeypatch.setitem(VARIANTS, "B1g2", small)
+    result = CliRunner().invoke(convert, ["random", "--variant", "b1g2", "--classes", "3", "--into", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    groups = [
+        attribute.i
+        for node in onnx.load(tmp_path / "model.onnx").graph.node
+        for attribute in node.attribute
+        if attribute.name == "group"
+    ]
+    assert groups == [1, 1, 2, 1, 2, 1, 2, 1]
 
 
 def test_random_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,35 +94,139 @@ def test_a_missing_part_of_an_installed_package_is_named(monkeypatch: pytest.Mon
         require("sklearn.datasets")
 
 
+class Weights:
+    """A .pth file as the command sees it where torch is not: what it holds, and whether the model agrees with it."""
+
+    def __init__(self, path: Path, state: State) -> None:
+        self.path = path
+        self.state = state
+        self.problem: str | None = None
+        self.verified: list[str] = []
+
+    def load(self, path: Path) -> State:
+        assert path == self.path
+        return self.state
+
+    def largest_difference(self, *arguments: object) -> float:
+        model = arguments[2]
+        assert isinstance(model, Path)
+        onnx.checker.check_model(onnx.load(model))
+        self.verified.append(model.name)
+        if self.problem is not None:
+            raise ConversionError(self.problem)
+        return 2.4e-6
+
+    def convert(self, target: Path, *options: str) -> Result:
+        return CliRunner().invoke(convert, ["pth2onnx", str(self.path), str(target), *options])
+
+
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> State:
-    """What the command takes for the content of any .pth file."""
-    state = random_state(VARIANTS["digits"], 10, seed=0)
-    monkeypatch.setattr("repserve_convert.cli.load_pth", lambda _: state)
-    return state
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+    """Random weights of the digits network, in the train form."""
+    found = Weights(tmp_path / "in.pth", random_state(VARIANTS["digits"], 10, seed=0))
+    found.path.write_bytes(b"")
+    monkeypatch.setattr("repserve_convert.pth2onnx.load_pth", found.load)
+    torch_part = SimpleNamespace(CELLS=(1, 2, 3), largest_difference=found.largest_difference)
+    monkeypatch.setitem(sys.modules, "repserve_convert.verification", torch_part)
+    return found
 
 
-@pytest.mark.usefixtures("trained")
-def test_pth2onnx_writes_the_model_and_drops_the_note_on_random_weights(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.pth", tmp_path / "1" / "model.onnx"
-    source.write_bytes(b"")
+def deployed_form(state: State) -> State:
+    """The state dict after re-parameterisation."""
+    merged = reparameterise(state, VARIANTS["digits"])
+    layers = {f"{name}.rbr_reparam": layer for name, layer in merged.convolutions.items()} | {"linear": merged.linear}
+    weights = {f"{name}.weight": layer.weight for name, layer in layers.items()}
+    return weights | {f"{name}.bias": layer.bias for name, layer in layers.items()}
+
+
+def test_pth2onnx_writes_the_model_and_drops_the_note_on_random_weights(tmp_path: Path, weights: Weights) -> None:
+    target = tmp_path / "1" / "model.onnx"
     CliRunner().invoke(convert, ["random", "--variant", "digits", "--into", str(target.parent)])
-    result = CliRunner().invoke(convert, ["pth2onnx", str(source), str(target), "--variant", "digits"])
+    result = weights.convert(target)
     assert result.exit_code == 0, result.output
-    assert "10 classes" in result.output
+    assert result.output.splitlines()[0] == (
+        "train form and deployed outputs agree: max abs error 2.4e-06 over 3 images"
+    )
+    assert "RepVGG-digits, 10 classes, opset 11, takes float32 images" in result.output
+    assert "it spoke of the random weights that were here" in result.output
     assert onnx.load(target).doc_string == "converted from in.pth"
     assert [path.name for path in target.parent.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.usefixtures("trained")
-def test_pth2onnx_refuses_another_variant_and_writes_nothing(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.pth", tmp_path / "model.onnx"
-    source.write_bytes(b"")
-    result = CliRunner().invoke(convert, ["pth2onnx", str(source), str(target)])
+def test_pth2onnx_keeps_the_note_of_another_file(tmp_path: Path, weights: Weights) -> None:
+    CliRunner().invoke(convert, ["random", "--variant", "digits", "--into", str(tmp_path / "1")])
+    result = weights.convert(tmp_path / "1" / "other.onnx")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "1" / "WEIGHTS.txt").exists()
+
+
+def test_pth2onnx_writes_the_form_that_was_asked_for(tmp_path: Path, weights: Weights) -> None:
+    target = tmp_path / "model.onnx"
+    result = weights.convert(target, "--keep-branches", "--uint8", "--opset", "17")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("train form and multi-branch model outputs agree: ")
+    assert "RepVGG-digits with its branches, 10 classes, opset 17, takes uint8 pixels" in result.output
+    model = onnx.load(target)
+    assert model.opset_import[0].version == 17
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert "BatchNormalization" in {node.op_type for node in model.graph.node}
+
+
+def test_pth2onnx_verifies_the_file_before_it_takes_its_place(tmp_path: Path, weights: Weights) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    weights.problem = "a logit differs by 3"
+    result = weights.convert(target)
+    assert result.exit_code == 1
+    assert result.output == "Error: a logit differs by 3\n"
+    assert weights.verified == ["model.onnx.partial"]
+    assert target.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pth", "model.onnx"]
+
+
+def test_pth2onnx_refuses_another_variant_and_writes_nothing(tmp_path: Path, weights: Weights) -> None:
+    target = tmp_path / "new" / "model.onnx"
+    result = weights.convert(target, "--variant", "A0")
     assert result.exit_code == 1
     assert "stage0.rbr_dense.conv.weight" in result.output
     assert "RepVGG-A0" in result.output
-    assert not target.exists()
+    assert result.output.rstrip().endswith("its shapes are those of digits")
+    assert not target.parent.exists()
+
+
+def test_pth2onnx_names_the_first_bad_key_and_writes_nothing(tmp_path: Path, weights: Weights) -> None:
+    for key in list(weights.state)[50:]:
+        del weights.state[key]
+    first = list(VARIANTS["digits"].train_time_shapes(10))[50]
+    result = weights.convert(tmp_path / "model.onnx")
+    assert result.exit_code == 1
+    assert f"Error: of the RepVGG variants digits comes nearest, but key '{first}' is missing" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
+
+
+def test_pth2onnx_takes_the_deployed_form_and_says_what_was_compared(tmp_path: Path, weights: Weights) -> None:
+    expected = tmp_path / "expected.onnx"
+    assert weights.convert(expected).exit_code == 0
+    weights.state = deployed_form(weights.state)
+    result = weights.convert(tmp_path / "model.onnx")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("the file has no train form; its deployed convolutions in torch")
+    assert (tmp_path / "model.onnx").read_bytes() == expected.read_bytes()
+
+
+def test_pth2onnx_cannot_keep_branches_that_are_not_there(tmp_path: Path, weights: Weights) -> None:
+    weights.state = deployed_form(weights.state)
+    result = weights.convert(tmp_path / "model.onnx", "--keep-branches")
+    assert result.exit_code == 1
+    assert "has no branches left to keep" in result.output
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_pth2onnx_refuses_an_old_opset(tmp_path: Path, weights: Weights) -> None:
+    result = weights.convert(tmp_path / "model.onnx", "--opset", "9")
+    assert result.exit_code == 1
+    assert "opset 9 cannot be written: expected 11" in result.output
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_pth2onnx_names_a_file_that_is_not_there(tmp_path: Path) -> None:

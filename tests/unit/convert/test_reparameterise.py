@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from repserve_convert.reparameterise import State
 
 TINY = Variant("tiny", (2, 1, 2, 1), (1 / 16, 1 / 16, 1 / 32, 1 / 64))
+GROUPED = Variant("grouped", (2, 1, 3, 1), (1 / 8, 1 / 16, 1 / 32, 1 / 64), groups=2)
 CLASSES = 5
 
 
 @pytest.fixture
 def state() -> State:
-    """Train-time weights with batch normalisations far from neutral."""
-    state = random_state(TINY, CLASSES, seed=3)
+    return far_from_neutral(TINY)
+
+
+def far_from_neutral(variant: Variant) -> State:
+    """Train-time weights with batch normalisations that change much."""
+    state = random_state(variant, CLASSES, seed=3)
     generator = np.random.default_rng(4)
     for name, array in state.items():
         if name.endswith("running_var"):
@@ -33,15 +38,20 @@ def state() -> State:
 
 
 def convolve(
-    images: NDArray[np.float64], kernel: NDArray[np.float32], stride: int, padding: int
+    images: NDArray[np.float64], kernel: NDArray[np.float32], stride: int, padding: int, groups: int
 ) -> NDArray[np.float64]:
-    """A convolution by its definition: [n, in, h, w] with [out, in, k, k]."""
+    """A convolution by its definition: [n, in, h, w] with [out, in / groups, k, k]."""
     padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     size = kernel.shape[-1]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
     windows = windows[:, :, ::stride, ::stride]
-    result: NDArray[np.float64] = np.einsum("nihwyx,oiyx->nohw", windows, kernel.astype(np.float64))
-    return result
+    return np.concatenate(
+        [
+            np.einsum("nihwyx,oiyx->nohw", part, weight.astype(np.float64))
+            for part, weight in zip(np.split(windows, groups, axis=1), np.split(kernel, groups), strict=True)
+        ],
+        axis=1,
+    )
 
 
 def normalise(values: NDArray[np.float64], state: State, prefix: str) -> NDArray[np.float64]:
@@ -58,26 +68,30 @@ def branches(images: NDArray[np.float64], state: State, block: Block) -> NDArray
     """The block as it is trained, before its ReLU."""
     dense, point = f"{block.name}.rbr_dense", f"{block.name}.rbr_1x1"
     total = normalise(
-        convolve(images, state[f"{dense}.conv.weight"], block.stride, 1), state, f"{dense}.bn"
-    ) + normalise(convolve(images, state[f"{point}.conv.weight"], block.stride, 0), state, f"{point}.bn")
+        convolve(images, state[f"{dense}.conv.weight"], block.stride, 1, block.groups), state, f"{dense}.bn"
+    ) + normalise(convolve(images, state[f"{point}.conv.weight"], block.stride, 0, block.groups), state, f"{point}.bn")
     if block.has_identity:
         total += normalise(images, state, f"{block.name}.rbr_identity")
     return total
 
 
-@pytest.mark.parametrize("block", TINY.blocks, ids=lambda block: f"{block.name}-stride{block.stride}")
+@pytest.mark.parametrize("variant", [TINY, GROUPED], ids=lambda variant: variant.name)
 @pytest.mark.parametrize("size", [8, 7])
-def test_one_convolution_does_what_the_branches_did(state: State, block: Block, size: int) -> None:
-    images = np.random.default_rng(5).normal(size=(2, block.in_channels, size, size))
-    weight, bias = reparameterise(state, TINY).convolutions[block.name]
-    deployed = convolve(images, weight, block.stride, 1) + bias[:, np.newaxis, np.newaxis]
-    np.testing.assert_allclose(deployed, branches(images, state, block), atol=1e-5)
+def test_one_convolution_does_what_the_branches_did(variant: Variant, size: int) -> None:
+    state = far_from_neutral(variant)
+    deployed = reparameterise(state, variant).convolutions
+    for block in variant.blocks:
+        images = np.random.default_rng(5).normal(size=(2, block.in_channels, size, size))
+        weight, bias = deployed[block.name]
+        scores = convolve(images, weight, block.stride, 1, block.groups) + bias[:, np.newaxis, np.newaxis]
+        np.testing.assert_allclose(scores, branches(images, state, block), atol=1e-5, err_msg=block.name)
 
 
-def test_the_tiny_network_has_blocks_of_every_kind() -> None:
-    kinds = {(block.stride, block.has_identity) for block in TINY.blocks}
-    assert kinds == {(2, False), (1, True)}
-    assert any(block.in_channels == block.out_channels and block.stride == 2 for block in TINY.blocks)
+def test_the_small_networks_have_blocks_of_every_kind() -> None:
+    blocks = TINY.blocks + GROUPED.blocks
+    kinds = {(block.stride, block.has_identity, block.groups) for block in blocks}
+    assert kinds == {(2, False, 1), (1, True, 1), (1, True, 2), (2, False, 2)}
+    assert any(block.in_channels == block.out_channels and block.stride == 2 for block in blocks)
 
 
 def test_results_are_float32_in_network_order(state: State) -> None:
@@ -141,16 +155,27 @@ def test_weights_of_a_deeper_variant_are_not_cut_short(state: State) -> None:
         reparameterise(state, shallower)
 
 
-def test_a_deployed_file_is_recognised() -> None:
-    with pytest.raises(ConversionError, match="deployed form"):
-        reparameterise({"stage0.rbr_reparam.weight": np.zeros((4, 3, 3, 3), np.float32)}, TINY)
+def test_weights_in_the_deployed_form_are_taken_as_they_are(state: State) -> None:
+    merged = reparameterise(state, TINY)
+    deployed = {"linear.weight": merged.linear.weight, "linear.bias": merged.linear.bias}
+    for name, (weight, bias) in merged.convolutions.items():
+        deployed |= {f"{name}.rbr_reparam.weight": weight, f"{name}.rbr_reparam.bias": bias}
+    again = reparameterise(deployed, TINY)
+    assert list(again.convolutions) == list(merged.convolutions)
+    for name, layer in again.convolutions.items():
+        _assert_equal(layer, merged.convolutions[name])
+    _assert_equal(again.linear, merged.linear)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("rbr_dense.bn.running_var", -1.0), ("rbr_1x1.conv.weight", np.nan), ("rbr_1x1.bn.bias", np.inf)],
+    ("name", "value", "problem"),
+    [
+        ("rbr_dense.bn.running_var", -1.0, "a negative variance"),
+        ("rbr_1x1.conv.weight", np.nan, "NaN or infinity"),
+        ("rbr_1x1.bn.bias", np.inf, "NaN or infinity"),
+    ],
 )
-def test_weights_that_are_not_finite_are_refused(state: State, name: str, value: float) -> None:
+def test_values_that_no_network_has_are_refused(state: State, name: str, value: float, problem: str) -> None:
     state[f"stage2.0.{name}"].flat[0] = value
-    with pytest.raises(ConversionError, match=r"'stage2\.0' are not finite"):
+    with pytest.raises(ConversionError, match=rf"'stage2\.0\.{name}' holds {problem}"):
         reparameterise(state, TINY)

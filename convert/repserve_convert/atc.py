@@ -1,0 +1,223 @@
+"""Running atc, CANN's compiler: its command line as the guide has it, its log as it comes, and a bound on its time."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, cast
+
+from repserve_convert.aipp import AIPP_NAME
+from repserve_convert.atc_failures import explain_failure
+from repserve_convert.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from repserve_convert.cann import Cann
+    from repserve_convert.onnx_input import OnnxInput
+
+SUCCESS = "ATC run success, welcome to the next use."
+DEFAULT_PRECISION_MODE = "force_fp16"
+"""What atc does by itself on the chips that infer."""
+PRECISION_MODES = (
+    DEFAULT_PRECISION_MODE,
+    "allow_fp32_to_fp16",
+    "must_keep_origin_dtype",
+    "allow_mix_precision",
+    "force_fp32",
+)
+LOG_CHARACTERS = 1_000_000
+"""How much of the log is kept for the search for reasons: the end of it."""
+_LOOK_SECONDS = 0.1
+_KILL_SECONDS = 10.0
+_IN_DOUBLE_QUOTES = re.compile(r"[\w.:,;/~-]*")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An .om to compile.
+
+    Attributes:
+        batch_sizes: the one size that it is for, or its gears.
+    """
+
+    batch_sizes: tuple[int, ...]
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffix, which atc appends."""
+        return f"model_bs{self.batch_sizes[0]}" if len(self.batch_sizes) == 1 else "model_gears"
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return f"{self.stem}.om"
+
+
+@dataclass(frozen=True)
+class AtcOptions:
+    """What is the same for all targets: source, its input, chip and arithmetic; ``aipp``: whether aipp.cfg is used."""
+
+    source: Path
+    image: OnnxInput
+    soc_version: str
+    precision_mode: str = DEFAULT_PRECISION_MODE
+    aipp: bool = False
+
+
+def atc_arguments(options: AtcOptions, target: Target) -> list[str]:
+    """The command for a target in the guide's form, for a run in the folder that is to get the file.
+
+    A model that takes NHWC is compiled with input_format=ND, which leaves the layout to the graph: of an ONNX model atc
+    takes NCHW, NCDHW and ND only (its reference, --input_format).
+    """
+    gears = len(target.batch_sizes) > 1
+    shape = options.image.shape(-1 if gears else target.batch_sizes[0])
+    return [
+        "atc",
+        "--framework=5",
+        f"--model={options.source}",
+        f"--output={target.stem}",
+        f"--input_format={'ND' if options.image.uint8 else 'NCHW'}",
+        f"--input_shape={options.image.name}:{','.join(map(str, shape))}",
+        *([f"--dynamic_batch_size={','.join(map(str, target.batch_sizes))}"] if gears else []),
+        *([f"--insert_op_conf={AIPP_NAME}"] if options.aipp else []),
+        "--log=error",
+        f"--soc_version={options.soc_version}",
+        *([f"--precision_mode={options.precision_mode}"] if options.precision_mode != DEFAULT_PRECISION_MODE else []),
+    ]
+
+
+def shell_form(arguments: Sequence[str]) -> str:
+    """The command for a shell, with double quotes where the guide has them."""
+    words = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name in ("--input_shape", "--dynamic_batch_size") and _IN_DOUBLE_QUOTES.fullmatch(value):
+            words.append(f'{name}="{value}"')
+        else:
+            words.append(shlex.quote(argument))
+    return " ".join(words)
+
+
+def compile_target(
+    cann: Cann,
+    arguments: Sequence[str],
+    target: Target,
+    folder: Path,
+    *,
+    time_limit: float,
+    write: Callable[[str], None],
+) -> Path:
+    """Run atc in a folder, to the end or until its time is up.
+
+    Args:
+        cann: which atc, and its environment.
+        arguments: of ``atc_arguments`` for the same target.
+        target: the file to be.
+        folder: where atc runs; it leaves other files there too.
+        time_limit: seconds that it may take.
+        write: gets the log, piece by piece as it comes.
+
+    Returns:
+        The compiled file.
+
+    Raises:
+        ConversionError: atc failed, or took too long; the message explains it as far as is known.
+    """
+    status, log = _run([str(cann.atc), *arguments[1:]], cann, folder, time_limit, write)
+    file = folder / target.file
+    if status is None:
+        raise ConversionError(
+            f"atc had not compiled {target.file} after {time_limit:g} s and was killed: give it more time with "
+            "--time-limit, or a machine with more free memory and cores"
+        )
+    if status != 0 or SUCCESS not in log:
+        ended = f"signal {-status}" if status < 0 else f"exit status {status}"
+        raise ConversionError(f"atc did not compile {target.file} ({ended}): {explain_failure(status, log)}")
+    if not file.is_file():
+        # atc adds system and processor to the name of a model that runs on no other (its reference, --output).
+        named = list(folder.glob(f"{target.stem}_*.om"))
+        if len(named) != 1:
+            raise ConversionError(f"atc reports success, but wrote no {target.file}: its log above may say why")
+        named[0].replace(file)
+    return file
+
+
+def _run(
+    command: Sequence[str], cann: Cann, folder: Path, time_limit: float, write: Callable[[str], None]
+) -> tuple[int | None, str]:
+    """Exit status, None where the time was up, and the end of the log."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(cann.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A group of its own: atc compiles operators in processes of their own, which must end with it.
+        start_new_session=True,
+    )
+    log = ""
+    try:
+        for text in _read_until_end(process, time.monotonic() + time_limit):
+            write(text)
+            log = (log + text)[-LOG_CHARACTERS:]
+        if not log.endswith("\n"):
+            write("\n")  # atc's dots, where it ends while it works
+        in_time = _has_ended(process)
+    finally:
+        # Its number stays taken until it is waited for, so the group is atc's and nobody else's.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(_KILL_SECONDS)
+        cast("IO[bytes]", process.stdout).close()
+    return (process.returncode if in_time else None), log
+
+
+def _read_until_end(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+    """What a process prints until it has ended, or until the deadline.
+
+    A compiler that it left behind may hold the pipe open, so the end of the file is not waited for.
+    """
+    stream = cast("IO[bytes]", process.stdout).fileno()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while (remaining := deadline - time.monotonic()) > 0:
+            if selector.select(min(remaining, _LOOK_SECONDS)):
+                data = os.read(stream, 65536)
+                yield decoder.decode(data, final=not data)
+                if not data:
+                    selector.unregister(stream)
+            elif _has_ended(process):
+                return
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended; it is not waited for yet."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP where it is not ignored, end this process as Ctrl-C does: what is under way is undone."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,84 @@
+"""Which variant a file holds, told by the shapes of its arrays alone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from repserve_convert.architecture import DEPLOYED_PART, VARIANTS, find_variant
+from repserve_convert.errors import ConversionError
+
+if TYPE_CHECKING:
+    from repserve_convert.architecture import Variant
+    from repserve_convert.checkpoint import Checkpoint
+
+SHOWN_KEYS = 3
+"""Keys of a file without any RepVGG block that its error message shows."""
+_KERNEL = re.compile(rf"stage(\d+)(?:\.(\d+))?\.(?:rbr_dense\.conv|{DEPLOYED_PART})\.weight")
+
+
+def choose_variant(checkpoint: Checkpoint, name: str | None) -> Variant:
+    """The variant that a user named, or else the one that the file holds.
+
+    Args:
+        checkpoint: the file's arrays.
+        name: of a variant; None to tell it by the shapes.
+
+    Raises:
+        ConversionError: there is no variant of that name, or the file does not hold it or, without a name, any. If
+            it comes near to one, the message names the first key, in network order, that does not fit.
+    """
+    if name is None:
+        variant = _detect(checkpoint)
+        try:
+            checkpoint.check(variant)
+        except ConversionError as error:
+            raise ConversionError(f"of the RepVGG variants {variant.name} comes nearest, but {error}") from error
+        return variant
+    variant = find_variant(name)
+    try:
+        checkpoint.check(variant)
+    except ConversionError as error:
+        shapes = {name: array.shape for name, array in checkpoint.state.items()}
+        for other in VARIANTS.values():
+            if other != variant and shapes == checkpoint.expected(other):
+                raise ConversionError(f"{error}; its shapes are those of {other.name}") from error
+        raise
+    return variant
+
+
+def _detect(checkpoint: Checkpoint) -> Variant:
+    """The variant that has most arrays in common with the file; of several, the one of which it lacks fewest."""
+
+    def likeness(variant: Variant) -> tuple[int, int]:
+        return _equal(checkpoint, variant), -len(checkpoint.expected(variant))
+
+    best = max(VARIANTS.values(), key=likeness)
+    # Half of the file's arrays: what is left of a damaged file still tells, and a network of our widths only by
+    # chance, such as one that ends in as many features, is not taken for a damaged file.
+    if 2 * _equal(checkpoint, best) < len(checkpoint.state):
+        raise ConversionError(
+            f"the file holds none of the RepVGG variants {', '.join(VARIANTS)}: found {_description(checkpoint)}"
+        )
+    return best
+
+
+def _equal(checkpoint: Checkpoint, variant: Variant) -> int:
+    """Number of arrays that the file and the variant have both, of the same name and shape."""
+    expected = checkpoint.expected(variant)
+    return sum(expected.get(name) == array.shape for name, array in checkpoint.state.items())
+
+
+def _description(checkpoint: Checkpoint) -> str:
+    """The network that the file does hold, as far as its kernels tell."""
+    depths: dict[int, int] = {}
+    widths: dict[int, int] = {}
+    for name, array in checkpoint.state.items():
+        if kernel := _KERNEL.fullmatch(name):
+            stage = int(kernel[1])
+            depths[stage] = depths.get(stage, 0) + 1
+            widths[stage] = array.shape[0] if array.ndim else 0
+    if not depths:
+        keys = ", ".join(repr(checkpoint.key(name)) for name in list(checkpoint.state)[:SHOWN_KEYS])
+        return f"no RepVGG block, but keys such as {keys}"
+    return ", ".join(f"{depths[stage]} x {widths[stage]} channels in stage {stage}" for stage in sorted(depths))

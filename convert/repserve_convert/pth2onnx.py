@@ -1,0 +1,92 @@
+"""The conversion of a weights file into a verified ONNX model, from one end to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from repserve_convert.checkpoint import Checkpoint
+from repserve_convert.detection import choose_variant
+from repserve_convert.errors import ConversionError, require
+from repserve_convert.note import remove_note
+from repserve_convert.reparameterise import reparameterise
+from repserve_convert.weights import load_pth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelForm:
+    """What kind of model to write."""
+
+    opset: int
+    keep_branches: bool = False
+    """Whether blocks keep their branches, as the network is trained; else each is one convolution."""
+    uint8: bool = False
+    """Whether the model takes uint8 pixels [batch, 224, 224, 3] in RGB order, and normalises them as the guide does."""
+
+
+def convert_file(
+    source: Path, target: Path, variant_name: str | None, form: ModelForm, report: Callable[[str], None]
+) -> None:
+    """Convert a weights file, and verify the written model before it takes its place.
+
+    Args:
+        source: a .pth file of either form, with the names of the reference implementation or of timm.
+        target: the ONNX file; one that is there is replaced, or stays as it is if the conversion fails.
+        variant_name: of the network; None to tell it by the shapes.
+        form: what to write.
+        report: takes each line for the user.
+
+    Raises:
+        ConversionError: a package is missing, the file is no weights of the variant, or of none without a name, it
+            has no branches to keep, or the written model does not agree with the network.
+    """
+    require("onnx")
+    require("onnxruntime")
+    from repserve_convert.graph import build_model, check_opset, save_model
+    from repserve_server.imaging.preprocessing import Preprocessing
+
+    check_opset(form.opset)
+    checkpoint = Checkpoint.recognise(load_pth(source))
+    variant = choose_variant(checkpoint, variant_name)
+    if form.keep_branches and checkpoint.deployed:
+        raise ConversionError(
+            f"{source} is in the deployed form and has no branches left to keep: leave --keep-branches out, or give "
+            "the train-time file"
+        )
+    pixels = Preprocessing() if form.uint8 else None
+    model = build_model(
+        dict(checkpoint.state) if form.keep_branches else reparameterise(checkpoint.state, variant),
+        variant,
+        opset=form.opset,
+        pixels=pixels,
+        description=f"converted from {source.name}",
+    )
+
+    def verify(written: Path) -> None:
+        from repserve_convert.verification import CELLS, largest_difference
+
+        difference = largest_difference(checkpoint, variant, written, pixels)
+        report(f"{_compared(checkpoint, form)} agree: max abs error {difference:.1e} over {len(CELLS)} images")
+
+    save_model(model, target, verify)
+    branches = " with its branches" if form.keep_branches else ""
+    image = "uint8 pixels" if form.uint8 else "float32 images"
+    report(
+        f"wrote {target}: RepVGG-{variant.name}{branches}, {checkpoint.classes} classes, opset {form.opset}, takes "
+        f"{image}, {target.stat().st_size / 1e6:.2f} MB"
+    )
+    if note := remove_note(target):
+        report(f"removed {note}: it spoke of the random weights that were here")
+
+
+def _compared(checkpoint: Checkpoint, form: ModelForm) -> str:
+    """What was held against what, for people."""
+    if checkpoint.deployed:
+        return "the file has no train form; its deployed convolutions in torch and the written model's outputs"
+    if form.keep_branches:
+        return "train form and multi-branch model outputs"
+    return "train form and deployed outputs"

@@ -1,0 +1,146 @@
+"""A version's folder in the model repository, as the place where compiled models go: all of them, or none."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from repserve_convert.errors import ConversionError
+from repserve_server.ascend.compiled import read_compiled
+from repserve_server.repository.config import CONFIG_NAME, ModelConfig, RepositoryError, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_OUR_NAMES = re.compile(r"model_(bs\d+|gears)\.om")
+
+
+def own_models(folder: Path) -> set[str]:
+    """The .om files of a folder that an earlier compilation put there."""
+    try:
+        compiled = read_compiled(folder)
+    except ValueError:
+        # Not readable, but there: the names tell.
+        return {file.name for file in folder.glob("*.om") if _OUR_NAMES.fullmatch(file.name)}
+    return {model.file for model in compiled.models} if compiled else set()
+
+
+def check_version_folder(folder: Path, names: Sequence[str]) -> None:
+    """Check that files of these names may be put into a folder.
+
+    Raises:
+        ConversionError: the folder is none of a version, or a file of somebody else's has one of the names.
+    """
+    if not re.fullmatch(r"0|[1-9]\d*", folder.name) or (folder.exists() and not folder.is_dir()):
+        raise ConversionError(
+            f"{folder} is no version's folder: those are named by a number, as in model_repo/repvgg_a0/1"
+        )
+    own = own_models(folder)
+    for name in names:
+        if (folder / name).exists() and name not in own:
+            raise ConversionError(
+                f"{folder / name} is there and was not made by this command: remove it first, or choose another folder"
+            )
+
+
+def check_config(folder: Path, side: int, largest: int) -> ModelConfig:
+    """Read a model folder's model.toml, or take its defaults, and compare it with what is to be compiled.
+
+    Args:
+        folder: of the model.
+        side: of the model's input, in pixels.
+        largest: batch size.
+
+    Raises:
+        ConversionError: model.toml is wrong or does not fit; the message names the key.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = read_config(folder)
+        if not path.exists():
+            config = ModelConfig(max_batch=max(largest, config.max_batch))
+    except RepositoryError as error:
+        raise ConversionError(str(error)) from error
+    except ValidationError as error:
+        limit = error.errors()[0]["ctx"]["le"]
+        raise ConversionError(f"batch size {largest}: the server runs at most {limit} (key 'max_batch')") from error
+    if config.preprocessing.crop != side:
+        raise ConversionError(
+            f"{path}: key 'preprocessing.crop' is {config.preprocessing.crop}"
+            f"{'' if path.exists() else ' by default'}, but the model takes images of {side} by {side} pixels: set "
+            f"crop = {side} in its table [preprocessing], and resize to what fits"
+        )
+    if config.max_batch < largest:
+        raise ConversionError(
+            f"{path}: key 'max_batch' is {config.max_batch}, but {largest} is to be compiled: raise it, or compile "
+            "smaller batches"
+        )
+    return config
+
+
+def config_text(config: ModelConfig, description: str) -> str:
+    """A model.toml with the keys that a compiled model depends on spelled out."""
+    preprocessing = config.preprocessing
+    return (
+        "# A labels.txt with one class name a line, in the order of the classes, may be put beside this file.\n"
+        f"description = {json.dumps(description, ensure_ascii=False)}\n"
+        f'output = "{config.output}"\n'
+        f"max_batch = {config.max_batch}\n"
+        "\n"
+        "[preprocessing]\n"
+        f"resize = {preprocessing.resize}\n"
+        f"crop = {preprocessing.crop}\n"
+        f"mean = {list(preprocessing.mean)}\n"
+        f"std = {list(preprocessing.std)}\n"
+    )
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside a version's folder; of what was made for it, only what is not empty stays.
+
+    Yields:
+        The folder to work in. It is on the disk of the version's folder, so files can be moved there at once.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+            yield Path(name)
+    finally:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def install(moves: Mapping[Path, Path], obsolete: Sequence[Path], attic: Path) -> None:
+    """Put new files in place and take obsolete ones away; if anything fails, all is as before.
+
+    Args:
+        moves: where each new file goes, in the order to be followed; a file that is there is replaced.
+        obsolete: files to be removed.
+        attic: a folder to be made for the old files, on the same disk.
+    """
+    attic.mkdir()
+    kept: dict[Path, Path] = {}
+    try:
+        for number, old in enumerate(dict.fromkeys([*obsolete, *reversed(list(moves.values()))])):
+            if old.exists():
+                kept[old] = attic / str(number)
+                old.replace(kept[old])
+        for new, place in moves.items():
+            new.replace(place)
+    except BaseException:
+        for new, place in moves.items():
+            if not new.exists():
+                place.unlink(missing_ok=True)
+        for old, place in kept.items():
+            if place.exists():
+                place.replace(old)
+        raise

@@ -12,7 +12,7 @@ from repserve_client import cli
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUBCOMMANDS = ("serve", "models", "classify", "bench", "convert")
+SUBCOMMANDS = ("serve", "models", "doctor", "classify", "bench", "convert")
 
 
 def fake_subcommand(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str, extra: str | None = "server") -> None:

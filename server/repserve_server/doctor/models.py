@@ -1,0 +1,160 @@
+"""The models of the repository, on each device: their folders, their files, and a trial of each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from repserve_server.doctor.ascend import NPU_PREFIX, ChipSurvey
+from repserve_server.doctor.check import Check, Group, Status, as_warnings, can_serve
+from repserve_server.doctor.compiled import check_compiled
+from repserve_server.doctor.trial import Trial, TryModel
+from repserve_server.repository.config import RepositoryError
+from repserve_server.repository.scan import ModelFolder, scan_repository
+from repserve_server.settings import Settings
+from repserve_server.supervisor.models import ModelVersion
+
+_NEW_MODEL = "to get one: "
+"""What stands before the command in the reason of a model without a version."""
+_check = functools.partial(Check, Group.MODELS)
+
+
+@dataclass
+class ModelReport:
+    """The checks of one model: of its folder, and by device of what the device would run."""
+
+    folder: ModelFolder
+    own: list[Check] = field(default_factory=list)
+    by_device: dict[str, list[Check]] = field(default_factory=dict)
+
+    def works_on(self, device: str) -> bool:
+        """Whether nothing keeps the device from serving it."""
+        return can_serve(self.own) and can_serve(self.by_device.get(device, []))
+
+
+def choose_folders(settings: Settings) -> tuple[list[ModelFolder], list[Check]]:
+    """The models that the server would serve, and what is wrong with the repository as a whole."""
+    name, root = "model repository", settings.model_repository
+    try:
+        folders = scan_repository(root)
+    except RepositoryError as error:
+        return [], [_check(name, Status.PROBLEM, str(error), "name the folder of models with --model-repository")]
+    known = [folder.name for folder in folders]
+    missing = [wanted for wanted in settings.model if wanted not in known]
+    if not folders or missing:
+        found = (
+            f"{root} has no model {', '.join(missing)}; it has {', '.join(known)}" if folders else f"{root} is empty"
+        )
+        advice = "correct --model" if folders else "make a folder for each model, as docs/operations.md shows"
+        return [], [_check(name, Status.PROBLEM, found, advice)]
+    chosen = [folder for folder in folders if not settings.model or folder.name in settings.model]
+    return chosen, [_check(name, Status.OK, f"{root}: {', '.join(folder.name for folder in chosen)}")]
+
+
+def check_models(
+    folders: list[ModelFolder],
+    settings: Settings,
+    survey: ChipSurvey,
+    *,
+    threads: int,
+    try_model: TryModel | None,
+    untried: frozenset[str],
+    tell: Callable[[str], None],
+) -> tuple[list[Check], frozenset[str]]:
+    """The checks of all models, and the devices on which a model was loaded and measured.
+
+    A model that cannot be served is a problem only if nothing else can be served on that device: the server serves the
+    others.
+
+    Args:
+        folders: the models to serve.
+        settings: the server's settings.
+        survey: the chips of the machine.
+        threads: CPU threads of each worker.
+        try_model: loads a model and measures it; None to leave that out.
+        untried: devices on which no model can be loaded, as another check has said already.
+        tell: hears of each trial before it begins, which may take minutes.
+    """
+    reports: list[ModelReport] = []
+    loaded: set[str] = set()
+    for folder in folders:
+        report = ModelReport(folder, [_check_model(folder)])
+        reports.append(report)
+        if folder.problem:
+            continue
+        version = ModelVersion(folder, settings)
+        # All NPUs run the same files.
+        files = {kind: _check_files(version, kind, settings, survey) for kind in {_kind(d) for d in settings.device}}
+        for device in settings.device:
+            checks = report.by_device[device] = list(files[_kind(device)])
+            if try_model is not None and device not in untried and can_serve(checks):
+                tell(f"loading {folder.name} on {device}")
+                worker = next(worker for worker in version.workers if worker.device == device)
+                trial = try_model(version.load_body(worker, settings, threads), settings.load_seconds)
+                checks.append(_describe_trial(f"{folder.name} on {device}", trial))
+                loaded |= set() if trial.reason else {device}
+    return _weigh(reports, settings.device), frozenset(loaded)
+
+
+def _weigh(reports: list[ModelReport], devices: tuple[str, ...]) -> list[Check]:
+    served = {device: any(report.works_on(device) for report in reports) for device in devices}
+    checks: list[Check] = []
+    for report in reports:
+        checks += as_warnings(report.own) if all(served.values()) else report.own
+        for device, found in report.by_device.items():
+            checks += as_warnings(found) if served[device] else found
+    return list(dict.fromkeys(checks))
+
+
+def _kind(device: str) -> str:
+    """What devices that run the same files have in common: ``npu``, ``cpu``, ``sim``."""
+    return device.partition(":")[0]
+
+
+def _check_model(folder: ModelFolder) -> Check:
+    name = folder.name
+    if folder.problem:
+        found, _, advice = folder.problem.partition(f"; {_NEW_MODEL}")
+        return _check(
+            name, Status.PROBLEM, found, advice or "correct it; docs/operations.md has the keys of model.toml"
+        )
+    config = folder.config
+    labels = f"{len(folder.labels)} labels" if folder.labels else "no labels"
+    found = f"version {folder.versions[-1]}, {labels}, crop {config.preprocessing.crop}, max_batch {config.max_batch}"
+    if folder.caution:
+        return _check(
+            name, Status.WARNING, f"{found}; {folder.caution}", "convert trained weights: `repserve convert pth2onnx`"
+        )
+    return _check(name, Status.OK, found)
+
+
+def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: ChipSurvey) -> list[Check]:
+    name, folder = f"{version.name}/{version.version}", version.folder.path / version.version
+    if kind == _kind(NPU_PREFIX):
+        checks = check_compiled(folder, name, version.folder.config, version.max_batch, survey.chips)
+        if settings.precision != "auto":
+            found = f"{settings.precision} was asked for, and a compiled model has its own arithmetic"
+            checks.append(_check(f"{name} precision", Status.PROBLEM, found, "leave --precision at auto"))
+        return checks
+    if kind == "cpu" and ":" not in settings.runtime:
+        file = folder / "model.onnx"
+        if not file.is_file():
+            advice = f"put the ONNX model there, or serve the compiled one with --device {NPU_PREFIX}0"
+            return [_check(f"{name}/model.onnx", Status.PROBLEM, "not there, and the device cpu runs it", advice)]
+        return [_check(f"{name}/model.onnx", Status.OK, f"{file.stat().st_size / 1e6:.1f} MB")]
+    return []
+
+
+def _describe_trial(name: str, trial: Trial) -> Check:
+    if trial.reason:
+        log = f"; its log ends: {' | '.join(trial.log)}" if trial.log else ""
+        return _check(name, Status.PROBLEM, trial.reason, f"do what that says, then run this again{log}")
+    ready: dict[str, Any] = trial.ready
+    costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in ready["batch_seconds"].items())
+    simulated = "SIMULATED, " if ready["simulated"] else ""
+    found = f"{simulated}loaded with {ready['backend']}, precision {ready['precision']}, batches take {costs}"
+    if not trial.unloaded:
+        return _check(name, Status.WARNING, f"{found}; its worker did not end when told to", "watch for it at shutdown")
+    return _check(name, Status.OK, found)

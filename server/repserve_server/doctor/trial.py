@@ -1,0 +1,122 @@
+"""A trial: a worker of the server loads a model and measures its batch sizes, as it would for ``repserve serve``.
+
+It is the worker itself, in a process of its own, spoken to as the supervisor does. So a model that passes is one that
+the server can serve, a library that crashes or hangs does no harm here, and what the vendor's libraries print goes to
+a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from repserve_server.ascend.commands import end_process
+from repserve_server.channel.control import ControlChannel, ControlMessage
+from repserve_server.channel.link import LinkClosedError, link_pair
+from repserve_server.supervisor.child import describe_exit
+
+_WORKER = "repserve_server.worker.process"
+_STOP_SECONDS = 5.0
+_LOG_LINES = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How it went.
+
+    Attributes:
+        reason: why the model cannot be served; empty when it can.
+        ready: what the worker said when it was ready: backend, precision, simulated, batch_seconds and more.
+        unloaded: whether the worker ended when it was told to.
+        log: the last lines of its log where it failed.
+    """
+
+    reason: str = ""
+    ready: dict[str, Any] = field(default_factory=dict)
+    unloaded: bool = True
+    log: tuple[str, ...] = ()
+
+
+TryModel = Callable[[dict[str, Any], float], Trial]
+"""Tries the model of a ``load`` message for that many seconds."""
+
+
+def try_model(body: dict[str, Any], seconds: float, environment: Mapping[str, str]) -> Trial:
+    """Have a worker load a model and measure it.
+
+    Must be called from the main thread: a worker dies with the thread that started it.
+
+    Args:
+        body: the supervisor's ``load`` message.
+        seconds: how long loading and measuring may take.
+        environment: the worker's environment variables.
+    """
+    ours, theirs = link_pair()
+    with ours, tempfile.TemporaryFile() as log:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=(theirs.fileno(),),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+        try:
+            return _converse(ControlChannel(ours), process, body, seconds, log)
+        finally:
+            end_process(process)
+
+
+def _converse(
+    control: ControlChannel, process: subprocess.Popen[bytes], body: dict[str, Any], seconds: float, log: IO[bytes]
+) -> Trial:
+    try:
+        control.send("load", body)
+        message = _receive(control, seconds)
+    except LinkClosedError:
+        status = process.returncode if _ends(process) else None
+        how = describe_exit(status) if status is not None else "stopped answering, and cannot be ended"
+        return Trial(reason=f"its worker {how} while loading", log=_last_lines(log))
+    if message is None:
+        return Trial(reason=f"its worker was not ready after {seconds:.0f} s", log=_last_lines(log))
+    if message.kind != "ready":
+        return Trial(reason=str(message.body.get("reason", message.kind)), log=_last_lines(log))
+    with contextlib.suppress(LinkClosedError):
+        control.send("stop")
+    return Trial(ready=message.body, unloaded=_ends(process))
+
+
+def _receive(control: ControlChannel, seconds: float) -> ControlMessage | None:
+    """The next message; None if none comes in time."""
+    deadline = time.monotonic() + seconds
+    while (message := control.receive()) is None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return None
+        select.select([control], [], [], remaining)
+    return message
+
+
+def _ends(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _last_lines(log: IO[bytes]) -> tuple[str, ...]:
+    """The end of what the worker and its libraries printed."""
+    log.seek(0)
+    lines = log.read().decode("utf-8", errors="replace").splitlines()
+    return tuple([line.strip() for line in lines if line.strip()][-_LOG_LINES:])

@@ -118,11 +118,14 @@ class AclBackend:
                 )
 
     def _unload_unused(self) -> None:
-        """Give the device memory of models back that ``max_batch`` leaves no batch size to."""
-        for model in reversed(self._models):
+        """Give the device memory of models back that ``max_batch`` leaves no batch size to.
+
+        The first model stays: the newest generation copies the inputs of all in its context.
+        """
+        for model in self._models[:0:-1]:
             if model not in self._by_size.values():
                 model.free()
-        self._models = [model for model in self._models if model in self._by_size.values()]
+                self._models.remove(model)
 
 
 def find_om(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ libraries print, so nothing but the code is read.
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 
 from repserve_server.ascend.packages import describe_import_error
@@ -27,14 +28,24 @@ _LOAD_ADVICE = {
 
 def error_code(error: BaseException) -> int | None:
     """The code at the start of the vendor's message, if there is one."""
-    found = _CODE.search(str(error))
+    found = _CODE.match(str(error))
     return int(found[1]) if found else None
 
 
 def explain_load_error(file: Path, device: int, error: BaseException) -> str:
     """Why a model was not loaded, and what to check."""
-    advice = _LOAD_ADVICE.get(error_code(error) or 0, "`repserve doctor --device npu:N` checks the usual causes")
+    usual = f"`repserve doctor --device npu:{device}` checks the usual causes"
+    advice = _LOAD_ADVICE.get(error_code(error) or 0, usual)
+    if _others_may_write(file):
+        advice += "; besides, the newest aclruntime takes no file that others than its owner may write: chmod go-w"
     return f"npu:{device} cannot load {file} ({str(error).strip()}): {advice}; {LOG_HINT}"
+
+
+def _others_may_write(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    except OSError:
+        return False
 
 
 def explain_import_error(error: ImportError) -> str:

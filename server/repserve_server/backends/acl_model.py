@@ -66,7 +66,8 @@ class AclModel:
         self._runs = 0
         self._size: int | None = None
         try:
-            self._session: Any = interface.InferSession(device, str(file))
+            # Resolved: the newest generation refuses links, and repositories are often made of them.
+            self._session: Any = interface.InferSession(device, str(file.resolve()))
         except Exception as error:  # whatever the vendor's code raises, the model cannot be used
             raise BackendError(explain_load_error(file, device, error)) from error
         try:
@@ -94,6 +95,7 @@ class AclModel:
             RuntimeError: the device failed.
         """
         self._check(batch)
+        self._count_run()
         size = len(batch)
         if self._dynamic and self._size != size:
             # The size sticks until the next call; a call that fails may have changed it or not.
@@ -105,7 +107,6 @@ class AclModel:
         except BaseException:
             self._size = None
             raise
-        self._count_run()
         if not isinstance(scores, np.ndarray) or scores.dtype == object or scores.size < size * self.classes:
             raise RuntimeError(f"{self.file.name} gave no scores that can be read")
         return scores.reshape(-1, self.classes)[:size].astype(np.float32, copy=False)
@@ -113,7 +114,7 @@ class AclModel:
     def free(self) -> None:
         """Unload the model and give its memory on the device back; only ``free`` may be called afterwards.
 
-        Sessions of the oldest generation cannot be freed one by one: theirs goes when the process ends. The vendor's
+        Sessions of the oldest generation have no call for it: collecting one unloads its model. The vendor's
         ``finalize`` is never called: after it this process could load no model again, and the end of the process does
         the same.
         """
@@ -167,6 +168,7 @@ class AclModel:
         return True
 
     def _count_run(self) -> None:
+        """Before a run, so that whatever the vendor's code raises here costs no scores."""
         self._runs += 1
         if self._runs % RUNS_BETWEEN_RESETS:
             return

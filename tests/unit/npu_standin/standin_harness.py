@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from standin_models import standin_environment, write_om
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -122,13 +125,27 @@ def in_a_thread(action: Callable[[], object]) -> BaseException | None:
     return raised[0] if raised else None
 
 
-def start_script(script: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-    """A Python script in a process of its own, on the stand-in."""
-    return subprocess.Popen(
+@contextmanager
+def running_script(script: str, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python script on the stand-in, in a process of its own, which is gone afterwards with all that it started."""
+    with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
-        env=standin_environment(**settings),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        env={**os.environ, **standin_environment(**settings)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def finished(script: str, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Exit status and standard error of a script that ends by itself."""
+    with running_script(script, *arguments, **settings) as process:
+        _, errors = process.communicate(timeout=60)
+    return process.returncode, errors

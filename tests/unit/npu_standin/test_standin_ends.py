@@ -10,7 +10,7 @@ import pytest
 
 from harness import wait_until
 from standin_models import read_events, violations
-from unit.npu_standin.standin_harness import Compiled, start_script
+from unit.npu_standin.standin_harness import Compiled, finished, running_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,26 +61,20 @@ ONE_RUN = BEGIN + "session.infer([image])"
 def test_the_process_ends_as_with_the_real_packages(
     script: str, settings: dict[str, str], expected: tuple[int, list[str]], compiled: Compiled, tmp_path: Path
 ) -> None:
-    process = start_script(script, str(compiled.bs1), state=str(tmp_path), **settings)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, violations(tmp_path)) == expected, errors
+    code, errors = finished(script, str(compiled.bs1), state=str(tmp_path), **settings)
+    assert (code, violations(tmp_path)) == expected, errors
     assert "Traceback" not in errors
 
 
 def test_the_newest_frees_its_sessions_when_the_process_ends(compiled: Compiled, tmp_path: Path) -> None:
-    process = start_script(ONE_RUN, str(compiled.bs1), state=str(tmp_path), generation="N")
-    process.communicate(timeout=60)
+    finished(ONE_RUN, str(compiled.bs1), state=str(tmp_path), generation="N")
     assert [event.name for event in read_events(tmp_path)][-2:] == ["free", "finalize"]
 
 
 def test_a_hang_lasts_until_the_process_is_killed(compiled: Compiled, tmp_path: Path) -> None:
-    process = start_script(ONE_RUN, str(compiled.bs1), state=str(tmp_path), faults="hang:1")
-    try:
+    with running_script(ONE_RUN, str(compiled.bs1), state=str(tmp_path), faults="hang:1") as process:
         wait_until(lambda: violations(tmp_path) == ["hang"], "the run hangs", 60)
         process.send_signal(signal.SIGINT)  # of which Python would make a KeyboardInterrupt between two instructions
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
-    finally:
-        process.kill()
-        process.communicate(timeout=20)
     assert process.returncode == -signal.SIGKILL

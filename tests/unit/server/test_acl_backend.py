@@ -16,6 +16,7 @@ from harness import DIGITS, digit_files
 from repserve_server.ascend.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.backends import acl_model
 from repserve_server.backends.acl import AclBackend
+from repserve_server.backends.acl_errors import error_code
 from repserve_server.backends.base import BackendError, BackendOptions, DeviceError
 from repserve_server.backends.factory import create_backend
 from repserve_server.imaging.model_input import write_encoded
@@ -183,6 +184,17 @@ def test_models_that_max_batch_leaves_nothing_to_do_give_their_memory_back(tmp_p
         assert [event.details["file"] for event in read_events(tmp_path / "state", "free")] == ["model_bs16.om"]
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_first_model_stays_since_others_may_copy_in_its_context(tmp_path: Path, generation: str) -> None:
+    folder = compile_digits("npu bs1 bs16", tmp_path)
+    write_om(folder / "a_bs32.om", ONNX, batch_sizes=(32,))
+    images = pixels(16)
+    with loaded(tmp_path, folder, generation=generation) as backend:
+        assert backend.batch_sizes == (1, 16)
+        scores = backend.run(normalise(images, Preprocessing()))
+        np.testing.assert_allclose(scores, expected_scores(images), rtol=1e-3, atol=1e-3)
+
+
 def _refusal(folder: Path, **standin: str) -> str:
     with standin_loaded(**standin), pytest.raises(BackendError) as caught:
         AclBackend(BackendOptions("npu:0", folder))
@@ -203,6 +215,26 @@ def test_what_keeps_a_model_from_being_loaded_is_said_with_what_to_do(tmp_path: 
     assert "there is no such device" in _refusal(folder, devices="0")
     (folder / "model_bs16.om").write_bytes(b"not a model")
     assert "model_bs16.om" in _refusal(folder)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_links_are_followed_for_the_generation_that_takes_none(tmp_path: Path, generation: str) -> None:
+    folder = compile_digits("npu bs1 bs16", tmp_path)
+    (folder / "model_bs1.om").rename(tmp_path / "elsewhere.om")
+    (folder / "model_bs1.om").symlink_to(tmp_path / "elsewhere.om")
+    with loaded(tmp_path, folder, generation=generation) as backend:
+        assert backend.batch_sizes == (1, 16)
+
+
+def test_a_file_that_the_newest_generation_refuses_because_others_may_write_it_is_called_so(tmp_path: Path) -> None:
+    folder = compile_digits("npu bs1 bs16", tmp_path)
+    (folder / "model_bs1.om").chmod(0o664)
+    assert "chmod go-w" in _refusal(folder, generation="N")
+
+
+def test_a_number_in_a_path_is_no_error_code() -> None:
+    assert error_code(RuntimeError("[107001][Error code unknown] ")) == 107001
+    assert error_code(RuntimeError("the path models[1]/m.om is illegal")) is None
 
 
 @pytest.mark.parametrize("package", ["aclruntime", "ais_bench"])

@@ -157,9 +157,11 @@ def test_onnx_runtime_refuses_bfloat16(tmp_path: Path) -> None:
         create_backend(options(tmp_path, "onnxruntime", "bf16"))
 
 
-@pytest.mark.parametrize("device", ["npu:0", "cuda:0", "gpu", ""])
+@pytest.mark.parametrize("device", ["cuda:0", "gpu", ""])
 def test_an_unknown_device_is_told_which_there_are(tmp_path: Path, device: str) -> None:
-    with pytest.raises(BackendError, match=f"device '{device}' is not known; use cpu, or sim:310p"):
+    with pytest.raises(
+        BackendError, match=f"device '{device}' is not known; use cpu, an NPU such as npu:0, or sim:310p"
+    ):
         create_backend(options(tmp_path, device=device))
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
 from standin import settings
+from standin.arguments import as_array, check_session
 from standin.driver import open_driver
 from standin.options import SessionOptions
-from standin.session import MAX_LOOP, WRITABLE_BY_OTHERS, Session, SessionA, SessionN, SessionT, session_class
-from standin.tensor import DEVICE_IDS, BaseTensor, DataType, Tensor
+from standin.session import Session, SessionA, SessionN, SessionT, session_class
+from standin.tensor import BaseTensor, DataType, Tensor
 from standin.tensor import MemorySummary as Copies
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class InferSessionT(_ListsDescriptors):
         custom_sizes: object = FREE_SIZE,  # noqa: ARG002 - for dynamic shapes
     ) -> list[NDArray[Any]]:
         """Run and return arrays."""
-        inputs = [feed if isinstance(feed, Tensor) else _array(feed) for feed in feeds]
+        inputs = [feed if isinstance(feed, Tensor) else as_array(feed) for feed in feeds]
         if mode in ("dymshape", "dymdims"):
             self.session.set_dynamic_dims("")
         return self.run(inputs, out_array=True)
@@ -190,7 +190,7 @@ class InferSessionA(_ListsDescriptors):
         out_array: bool = True,
     ) -> list[Any]:
         """Run and return arrays, or tensors on the device; arrays that are not contiguous are copied first."""
-        inputs = [feed if isinstance(feed, Tensor) else np.ascontiguousarray(_array(feed)) for feed in feeds]
+        inputs = [feed if isinstance(feed, Tensor) else np.ascontiguousarray(as_array(feed)) for feed in feeds]
         self._prepare(mode, [feed.shape for feed in inputs])
         return self.run(inputs, out_array)
 
@@ -221,7 +221,7 @@ class InferSessionN(_Common):
     def __init__(
         self, device_id: int, model_path: str, acl_json_path: str | None = None, debug: bool = False, loop: int = 1
     ) -> None:
-        _check(device_id, model_path, loop)
+        check_session(device_id, model_path, loop)
         super().__init__(device_id, model_path, acl_json_path, debug, loop)
         if not InferSessionN._ends_with_the_process:
             InferSessionN._ends_with_the_process = True
@@ -276,7 +276,7 @@ class InferSessionN(_Common):
             raise TypeError(f"value:{out_array} is not a bool!")
         if mode not in MODES:
             raise ValueError("infer mode is illegal, Please check.")
-        tensors = [Tensor(np.ascontiguousarray(_array(feed)), self.device_id) for feed in feeds]
+        tensors = [Tensor(np.ascontiguousarray(as_array(feed)), self.device_id) for feed in feeds]
         self._prepare(mode, [tensor.shape for tensor in tensors])
         return self._run(tensors, out_array)
 
@@ -295,34 +295,6 @@ class InferSessionN(_Common):
     def reset_summaryinfo(self) -> None:
         """Forget the times."""
         cast("SessionN", self.session).reset_summaryinfo()
-
-
-def _array(feed: object) -> NDArray[Any]:
-    """An array as it is, a numpy scalar as an array; in T and A a subclass of ndarray, such as a memmap, is refused."""
-    if isinstance(feed, np.number):
-        return np.asarray(feed)
-    if isinstance(feed, np.ndarray) and (type(feed) is np.ndarray or settings.current().generation == "N"):
-        return feed
-    raise RuntimeError(f"type:{type(feed)} invalid")
-
-
-def _check(device_id: object, model_path: str, loop: object) -> None:
-    """What generation N checks before it goes to aclruntime."""
-    if not isinstance(device_id, int):
-        raise TypeError(f"device:{device_id} is not a integer!")
-    if not 0 <= device_id < DEVICE_IDS:
-        raise ValueError(f"device:{device_id} is illegal. legal value range is [0, {DEVICE_IDS - 1}]")
-    if not isinstance(loop, int):
-        raise TypeError(f"value:{loop} is not a integer!")
-    if not 0 < loop <= MAX_LOOP:
-        raise ValueError(f"input value:{loop} is out of range. Please check.")
-    path = Path(model_path)
-    if not path.is_file():
-        raise ValueError(f"The path:{model_path} is not a file.")
-    if path.is_symlink() or path.stat().st_mode & WRITABLE_BY_OTHERS:
-        raise ValueError(f"The path:{model_path} is illegal. Please check the error log for more detail.")
-    if path.suffix != ".om":
-        raise ValueError(f"The suffix of path:{model_path} not in ['om']. Please check.")
 
 
 class MemorySummary:

@@ -12,6 +12,7 @@ from rich.console import Console
 from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.guide_table import markdown_table
 from repserve_bench.load import LoadError, LoadSettings
+from repserve_bench.offline.cli import offline
 from repserve_bench.payloads import InputSettings
 from repserve_bench.report import write_json
 from repserve_bench.run import replay
@@ -36,6 +37,9 @@ OUTPUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.group()
 def bench() -> None:
     """Measure throughput, latency and accuracy through a server."""
+
+
+bench.add_command(offline)
 
 
 @bench.command()

@@ -8,12 +8,12 @@ import click
 
 from repserve_convert.architecture import VARIANTS, find_variant
 from repserve_convert.errors import ConversionError, reported, require
-from repserve_convert.files import written_whole
 from repserve_convert.note import NOTE, NOTE_NAME, SERVED_NAME
 from repserve_convert.onnx2om import onnx2om
 from repserve_convert.pth2onnx import ModelForm, convert_file
 from repserve_convert.random_weights import random_state
 from repserve_convert.reparameterise import reparameterise
+from repserve_server.files import written_whole
 
 VARIANT = click.Choice(list(VARIANTS), case_sensitive=False)
 

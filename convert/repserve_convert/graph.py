@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from repserve_convert.architecture import IMAGE_CHANNELS, IMAGE_SIZE, WHITE
 from repserve_convert.errors import ConversionError
-from repserve_convert.files import written_whole
 from repserve_convert.reparameterise import EPSILON, Affine, DeployedWeights
+from repserve_server.files import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

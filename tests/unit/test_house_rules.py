@@ -26,6 +26,7 @@ SERVER = "repserve_server"
 
 FLOORS = {
     "errors": 1,
+    "files": 1,
     "settings": 1,
     "metrics": 1,
     "process": 1,

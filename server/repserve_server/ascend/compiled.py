@@ -6,12 +6,11 @@ nor, before it is loaded, the chip that it was compiled for.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from repserve_server.files import write_whole
 from repserve_server.imaging.preprocessing import Preprocessing
 
 COMPILED_NAME = "compiled.json"
@@ -84,13 +83,4 @@ def read_compiled(folder: Path) -> CompiledFolder | None:
 
 def write_compiled(folder: Path, compiled: CompiledFolder) -> None:
     """Write compiled.json; a reader sees the old one or the new one, never a part."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{COMPILED_NAME}-", dir=folder)
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(compiled.model_dump_json(indent=2) + "\n")
-        partial.chmod(0o644)
-        partial.replace(folder / COMPILED_NAME)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(folder / COMPILED_NAME, (compiled.model_dump_json(indent=2) + "\n").encode())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+PARTIAL_SUFFIX = ".partial"
+"""Ends the name of what is still being written; it is removed or renamed when that is done."""
 
 
 @contextmanager
@@ -22,9 +22,19 @@ def written_whole(path: Path) -> Iterator[Path]:
         an exception, it is removed, and what was at ``path`` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file's content, whole or not at all; folders are made where there are none.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with written_whole(path) as partial:
+        partial.write_bytes(content)

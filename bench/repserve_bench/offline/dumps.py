@@ -1,0 +1,162 @@
+"""The dump folder of the guide's benchmark tool: one file of class scores for each image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from repserve_bench.offline.errors import OfflineError
+from repserve_bench.offline.files import LITTLE_ENDIAN_FLOAT, stem_of
+from repserve_server.files import PARTIAL_SUFFIX, write_whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TEXT, BINARY = ".txt", ".bin"
+FIRST_OUTPUT = 1
+"""The tool counts a model's outputs from 1."""
+
+
+def dump_folder_name(device: int) -> str:
+    """Returns the name that the benchmark tool gives the folder."""
+    return f"dumpOutput_device{device}"
+
+
+def simulated_note(folder: Path) -> Path:
+    """Returns the file beside a dump folder that says that its scores are a simulated device's.
+
+    It cannot be in the folder: the guide's script takes every file there for a dump.
+    """
+    whole = folder.resolve()
+    return whole.parent / f"{whole.name}.SIMULATED"
+
+
+class DumpWriter:
+    """Writes the dumps of one run. The folder appears when all are written; a run that fails leaves none.
+
+    Args:
+        folder: Where to, such as ``result/dumpOutput_device0``. What an earlier run left there goes first, if it is
+            dumps and nothing else.
+        binary: Whether to write raw little-endian float32 instead of text.
+        simulated: Name of the device that makes the scores up, if one does; a note beside the folder says so then.
+    """
+
+    def __init__(self, folder: Path, *, binary: bool = False, simulated: str = "") -> None:
+        self.folder, self._binary, self._simulated = folder, binary, simulated
+        self._partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+
+    def __enter__(self) -> Self:
+        """Makes room.
+
+        Raises:
+            OfflineError: The folder holds something else than dumps.
+            OSError: It cannot be made.
+        """
+        for folder in (self.folder, self._partial):
+            remove_dumps(folder)
+        note = simulated_note(self.folder)
+        note.unlink(missing_ok=True)
+        self._partial.mkdir(parents=True)
+        if self._simulated:
+            write_whole(note, f"{self._simulated} is simulated and makes its scores up.\n".encode())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._partial.rename(self.folder)
+        else:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            simulated_note(self.folder).unlink(missing_ok=True)
+
+    def write(self, stem: str, scores: NDArray[np.float32]) -> None:
+        """Writes the scores of one image, [classes].
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        name = f"{stem}_{FIRST_OUTPUT}{BINARY if self._binary else TEXT}"
+        content = scores.astype(LITTLE_ENDIAN_FLOAT).tobytes() if self._binary else format_scores(scores)
+        (self._partial / name).write_bytes(content)
+
+
+def format_scores(scores: NDArray[np.float32]) -> bytes:
+    """Returns scores as one line of text, single blanks between; nine digits tell any two float32 apart."""
+    return (" ".join(["%.9g"] * len(scores)) % tuple(scores.tolist()) + "\n").encode("ascii")
+
+
+def remove_dumps(folder: Path) -> None:
+    """Removes what an earlier run left, if that is dumps and nothing else; does nothing where there is no folder.
+
+    Raises:
+        OfflineError: There is something that is no dump; then nothing is removed.
+        OSError: It cannot be removed.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise OfflineError(f"{folder} is no folder; move it away, or choose another place with --output")
+    with os.scandir(folder) as entries:
+        strangers = sorted(e.name for e in entries if not (e.is_file(follow_symlinks=False) and _is_dump(e.name)))
+    if strangers:
+        raise OfflineError(
+            f"{folder} is to be replaced, and holds {strangers[0]!r}, which is no dump; nothing was removed: move it "
+            "away, or choose another place with --output"
+        )
+    shutil.rmtree(folder)
+
+
+def _is_dump(name: str) -> bool:
+    image, _, output = stem_of(name).rpartition("_")
+    return image != "" and output.isascii() and output.isdigit() and name.endswith((TEXT, BINARY))
+
+
+def list_dumps(folder: Path) -> dict[str, Path]:
+    """Lists the dumps of a folder by the stem of their image, sorted by name.
+
+    An image's stem is the dump's name up to its first dot, less the output's number at its end.
+
+    Raises:
+        OfflineError: There is none, a file is no dump, or an image has two.
+    """
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise OfflineError(f"cannot list the dump folder {folder}: {error.strerror}") from error
+    dumps: dict[str, Path] = {}
+    for file in files:
+        if not _is_dump(file.name):
+            raise OfflineError(f"{file}: expected only dumps here, such as IMAGE_1.txt or IMAGE_1.bin; move it away")
+        image = stem_of(file.name).rpartition("_")[0]
+        if image in dumps:
+            raise OfflineError(f"{dumps[image]} and {file} are both of the image {image}; expected one dump an image")
+        dumps[image] = file
+    if not dumps:
+        raise OfflineError(f"{folder} is empty; expected a dump for each image, such as IMAGE_1.txt")
+    return dumps
+
+
+def read_dump(file: Path) -> NDArray[np.float64]:
+    """Reads the scores of one image, [classes]; of a text file the first line.
+
+    Raises:
+        OfflineError: The file cannot be read, is empty or is damaged.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise OfflineError(f"cannot read the dump {file}: {error.strerror}") from error
+    if file.suffix == BINARY:
+        if not content or len(content) % LITTLE_ENDIAN_FLOAT.itemsize:
+            raise OfflineError(f"{file} has {len(content)} bytes; expected float32 scores, four bytes each")
+        return np.frombuffer(content, LITTLE_ENDIAN_FLOAT).astype(np.float64)
+    values = content.partition(b"\n")[0].split()
+    if not values:
+        raise OfflineError(f"{file}: its first line is empty; expected class scores separated by blanks")
+    try:
+        return np.array([float(value) for value in values])
+    except ValueError as error:
+        raise OfflineError(f"{file} is damaged: expected class scores separated by blanks ({error})") from error

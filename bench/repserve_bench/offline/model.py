@@ -1,0 +1,183 @@
+"""The model of an offline run: on which device, with which preprocessing, and loaded there."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from repserve_bench.offline.errors import OfflineError
+from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, Precision
+from repserve_server.backends.factory import create_backend
+from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.process import available_cpus
+from repserve_server.repository.config import CONFIG_NAME, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from repserve_server.backends.base import Backend
+
+NPU_PREFIX, SIMULATED_PREFIX = "npu:", "sim:"
+SUFFIX_OF_DEVICE = {"npu": ".om", "cpu": ".onnx"}
+CAUTION_NAME = "WEIGHTS.txt"
+"""A note beside a model that its answers mean nothing; ``repserve convert random`` writes one."""
+LARGEST_GEAR = 2048
+"""The largest batch size that an .om can be compiled for, says the documentation of atc."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a run uses."""
+
+    file: Path
+    batch_size: int = 1
+    device: str | None = None
+    """``cpu``, ``npu:0``, ``sim:310p``; None is the NPU for an .om and the CPU for an ONNX model."""
+    device_id: int | None = None
+    """Number of the NPU, and of the device in the names of files."""
+    precision: Precision | None = None
+    """None is float32 on a CPU, for figures that another machine repeats, and as compiled elsewhere."""
+    runtime: str = "auto"
+
+
+@dataclass(frozen=True)
+class OfflineModel:
+    """A loaded model, used by the thread that loaded it.
+
+    Attributes:
+        backend: What runs it.
+        device: The device's name.
+        device_id: The device's number in the names of files.
+        batch_size: Images of each run.
+        preprocessing: What the model wants done to an image.
+        preprocessing_source: Where that is written.
+        caution: Why its answers mean nothing; empty when nobody says so.
+    """
+
+    backend: Backend
+    device: str
+    device_id: int
+    batch_size: int
+    preprocessing: Preprocessing
+    preprocessing_source: str
+    caution: str
+
+    @property
+    def simulated(self) -> str:
+        """The device's name when it is simulated, else empty."""
+        return self.device if self.backend.simulated else ""
+
+    def describe(self) -> str:
+        """Returns one line for people: where and how the model runs."""
+        if self.simulated:
+            return f"SIMULATED {self.device}: published times, scores made up, no device behind it"
+        return f"{self.device} ({self.backend.name}, {self.backend.precision}), batch size {self.batch_size}"
+
+
+def choose_device(settings: ModelSettings) -> tuple[str, int]:
+    """Returns the device's name and its number in the names of files.
+
+    Raises:
+        OfflineError: The options contradict each other, or the device does not run such a file.
+    """
+    suffix, device, number = settings.file.suffix, settings.device, settings.device_id
+    if suffix not in SUFFIX_OF_DEVICE.values():
+        raise OfflineError(f"{settings.file}: expected a model whose name ends in .om or .onnx")
+    if device is None:
+        device = f"{NPU_PREFIX}{number or 0}" if suffix == SUFFIX_OF_DEVICE["npu"] else "cpu"
+    kind, _, written = device.partition(":")
+    if suffix != SUFFIX_OF_DEVICE.get(kind, suffix):
+        raise OfflineError(f"{settings.file}: the device {device} runs {SUFFIX_OF_DEVICE[kind]} models")
+    if kind != "npu":
+        return device, number or 0
+    if not (written.isascii() and written.isdigit()):
+        raise OfflineError(f"the device {device!r} is not known; NPUs are npu:0, npu:1 ...")
+    if number not in (None, int(written)):
+        raise OfflineError(f"the device {device} and the device id {number} contradict each other; give one of them")
+    return device, int(written)
+
+
+def find_preprocessing(model: Path) -> tuple[Preprocessing, str]:
+    """Returns what a model wants done to an image, and where that is written.
+
+    A model in a repository, <model>/<version>/<file>, has a model.toml beside its version's folder. For any other, and
+    for what a model.toml does not say, the guide's values hold.
+
+    Raises:
+        RepositoryError: The model.toml cannot be read.
+    """
+    version = model.absolute().parent
+    config = version.parent / CONFIG_NAME
+    if version.name.isdecimal() and config.is_file():
+        return read_config(version.parent).preprocessing, f"{config}"
+    return Preprocessing(), "the guide"
+
+
+def load_model(settings: ModelSettings) -> OfflineModel:
+    """Loads a model in this thread, for its own kind of input.
+
+    Raises:
+        OfflineError: The options do not fit the model.
+        BackendError: The model cannot be loaded.
+        RepositoryError: Its model.toml cannot be read.
+    """
+    device, number = choose_device(settings)
+    preprocessing, source = find_preprocessing(settings.file)
+    npu = device.startswith(NPU_PREFIX)
+    options = BackendOptions(
+        device=device,
+        path=settings.file,
+        runtime=settings.runtime,
+        precision=settings.precision or ("f32" if device == "cpu" else "auto"),
+        threads=available_cpus(),
+        # An .om says itself what it was compiled for; _check_batch_size compares.
+        max_batch=LARGEST_GEAR if npu else settings.batch_size,
+        compiled_sizes=None if npu else (settings.batch_size,),
+        preprocessing=preprocessing,
+        input="tensor",
+    )
+    try:
+        backend = create_backend(options)
+    except BackendError:
+        raise
+    except Exception as error:
+        raise OfflineError(f"{settings.file} cannot be loaded on {device}: {error}") from error
+    try:
+        _check_batch_size(backend, settings)
+    except OfflineError:
+        backend.close()
+        raise
+    return OfflineModel(
+        backend, device, number, settings.batch_size, preprocessing, source, _read_caution(settings.file)
+    )
+
+
+@contextlib.contextmanager
+def loaded_model(settings: ModelSettings) -> Iterator[OfflineModel]:
+    """Loads a model as ``load_model`` does, and gives it back at the end of the block."""
+    model = load_model(settings)
+    try:
+        yield model
+    except DeviceError:
+        raise  # giving a model back to a device that has failed may hang; the end of the process does it
+    except BaseException:
+        model.backend.close()
+        raise
+    model.backend.close()
+
+
+def _check_batch_size(backend: Backend, settings: ModelSettings) -> None:
+    if not backend.any_size and settings.batch_size not in backend.batch_sizes:
+        sizes = " or ".join(map(str, backend.batch_sizes))
+        raise OfflineError(
+            f"{settings.file} was compiled for a batch size of {sizes}, not {settings.batch_size}; give one it has"
+        )
+
+
+def _read_caution(model: Path) -> str:
+    note = model.with_name(CAUTION_NAME)
+    if not note.is_file():
+        return ""
+    return note.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()

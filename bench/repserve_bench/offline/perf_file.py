@@ -1,0 +1,122 @@
+"""The throughput file of the guide's benchmark tool: its five lines, written and read.
+
+Format and meaning: cann-benchmark, as the guide's test/parse.py reads it. Numbers have six significant digits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from repserve_bench.offline.errors import OfflineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIMULATED = "SIMULATED"
+DEVICES_PER_CARD = {"310": 4, "310P": 1}
+_VALUE = re.compile(r":(.*?),")
+_INTERFACE = 7
+"""Position of the throughput that is quoted among the values of the file, counted from 0."""
+_BATCH_SIZE = 3
+"""Position of the batch size in perf_vision_batchsize_N_device_D.txt, cut at its underscores."""
+_UNIT = "samples/s"
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What the five lines say. Rates are per second, times in milliseconds.
+
+    A stage's rate is that of the stage at work beside the others: images by the seconds from its first beginning to its
+    last end, waits included.
+    """
+
+    end_to_end: float
+    """Images by the seconds of the whole run."""
+    latency: float
+    """The whole run."""
+    read: float
+    """Images read from their files."""
+    preprocess: float
+    """Images made into model inputs."""
+    infer: float
+    """Images through the stage around the model: batch put together, model called, scores taken."""
+    interface: float
+    """Images by the seconds spent inside the model's calls: the throughput that is quoted."""
+    infer_time: float
+    """Time of the stage around the model for one image, waits not included."""
+    post: float
+    """Batches whose scores were taken further."""
+
+    def format(self, simulated: str = "") -> str:
+        """Returns the content of the file.
+
+        Args:
+            simulated: The simulated device's name; it gets a sixth line that says so. The format has no place for that,
+                and nobody's reader looks so far.
+        """
+        infer = (
+            f"throughputRate: {self.infer:g}",
+            f"Interface throughputRate: {self.interface:g}",
+            f"moduleLatency: {self.infer_time:g}",
+        )
+        lines = [
+            f"[e2e] throughputRate: {self.end_to_end:g}, latency: {self.latency:g}",
+            f"[data read] throughputRate: {self.read:g}, moduleLatency: {1000 / self.read:g}",
+            f"[preprocess] throughputRate: {self.preprocess:g}, moduleLatency: {1000 / self.preprocess:g}",
+            f"[infer] {', '.join(infer)}",
+            f"[post] throughputRate: {self.post:g}, moduleLatency: {1000 / self.post:g}",
+        ]
+        if simulated:
+            lines.append(f"{SIMULATED} {simulated.replace(':', ' ')} with published times and no device behind it")
+        return "".join(f"{line}\n" for line in lines)
+
+
+def perf_file_name(batch_size: int, device: int) -> str:
+    """Returns the name that the benchmark tool gives the file."""
+    return f"perf_vision_batchsize_{batch_size}_device_{device}.txt"
+
+
+@dataclass(frozen=True)
+class QuotedThroughput:
+    """What the guide takes from a throughput file."""
+
+    batch_size: str
+    fps: float
+    remark: str = ""
+    """The line that says that the device was simulated; empty when none says so."""
+
+
+def read_throughput(file: Path) -> QuotedThroughput:
+    """Reads the throughput that is quoted: the eighth value, with or without its unit.
+
+    Raises:
+        OfflineError: The file cannot be read, has no such value, or its name has no batch size.
+    """
+    parts = file.name.split("_")
+    if len(parts) <= _BATCH_SIZE or not parts[_BATCH_SIZE].isdigit():
+        raise OfflineError(f"{file}: expected a name such as {perf_file_name(16, 0)}, which says the batch size")
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OfflineError(f"cannot read the throughput file {file}: {error}") from error
+    values = _VALUE.findall(content.replace("\n", ",") + ",")
+    if len(values) <= _INTERFACE:
+        raise OfflineError(
+            f"{file} holds {len(values)} values; expected the five lines of a benchmark's throughput file, whose "
+            "eighth value is the throughput"
+        )
+    text = values[_INTERFACE].strip().removesuffix(_UNIT).strip()
+    try:
+        fps = float(text)
+    except ValueError as error:
+        raise OfflineError(f"{file}: the eighth value, {text!r}, is no number of images a second") from error
+    remark = next((line for line in content.splitlines() if line.startswith(SIMULATED)), "")
+    return QuotedThroughput(parts[_BATCH_SIZE], fps, remark)
+
+
+def guide_line(chip: str, quoted: QuotedThroughput) -> str:
+    """Returns the line that the guide's parse.py prints; a 310 is a card of four devices."""
+    factor = DEVICES_PER_CARD.get(chip, 1)
+    return f"{chip} bs{quoted.batch_size} fps:{factor * quoted.fps}"

@@ -24,6 +24,7 @@ from repserve_server.channel.messages import (
     pack_answer,
     unpack_for_worker,
 )
+from repserve_server.worker.arrival_rate import ArrivalRate
 from repserve_server.worker.planner import BatchCosts, Plan, plan
 from repserve_server.worker.sources import BatchAssembler, Source, WaitingImage, WaitingImages
 
@@ -50,6 +51,7 @@ class WorkerLoop:
         self._backend, self._costs, self._metrics, self._clock = backend, costs, metrics, clock
         self._assembler = BatchAssembler(backend.input.shape, backend.input.dtype, costs.largest)
         self._waiting = WaitingImages()
+        self._arrivals = ArrivalRate.for_costs(costs)
         self._selector = selectors.DefaultSelector()
         self._stopping = False
 
@@ -95,6 +97,7 @@ class WorkerLoop:
         submissions = [entry for entry in entries if isinstance(entry, Submission)]
         if submissions:
             self._waiting.add(source, submissions)
+            self._arrivals.add(len(submissions), self._clock())
             return
         cancellations = [entry for entry in entries if not isinstance(entry, Submission)]
         self._answer_unrun(self._waiting.take_cancelled(source, cancellations), Outcome.CANCELLED)
@@ -106,7 +109,8 @@ class WorkerLoop:
         alone = self._waiting.first_alone()
         if alone is not None:
             return Plan(self._costs.next_size(1), (alone,), CloseReason.ALONE)
-        return plan(self._waiting.deadlines(), self._costs, self._clock())
+        now = self._clock()
+        return plan(self._waiting.deadlines(), self._costs, now, self._arrivals.per_second(now))
 
     def _run_batch(self, chosen: Plan) -> None:
         images = self._waiting.take(chosen.take)

@@ -2,7 +2,8 @@
 
 An .om is compiled for fixed batch sizes, so a batch of three either pads to a larger size or runs three times. On a
 310P (0.52 ms for one, 1.83 ms for sixteen) three images are done soonest as three single runs and four as one padded
-run of sixteen. The planner is a pure function of what waits, the costs and the time: no clock, no input or output.
+run of sixteen. Where more images are expected meanwhile, the planner also counts what a run costs those. It is a pure
+function of what waits, the costs, the time and the rate of arrivals: no clock, no input or output.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from repserve_server.channel.messages import CloseReason
+from repserve_server.worker.lookahead import PATIENCE, finish_times, look_ahead
 
 _RUN_WEIGHT = 0.01
 """Each run counts as this share of the quickest run on top: of plans as good as equal, the one with fewer runs wins."""
 _NOISY_RUN_WEIGHT = 0.06
 """The same for a device that runs any size, a CPU, as a share of the largest batch: its costs rise almost evenly with
 the size and were measured beside other work, so that small differences between them mean nothing."""
+_LOAD_STEPS = 16
+"""Rates of arrival are told apart to this share of what the device can run: on a device that is quickest with sixteen,
+by the images that are expected during a run of sixteen."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class BatchCosts:
     """Seconds of one run of each compiled batch size, and the cheapest way to run any number of images.
 
     ``any_size`` says that the device runs every size up to the largest as it is (no padding); sizes that were not
-    measured then cost what lies on the straight line between their measured neighbours.
+    measured then cost what lies on the straight line between their measured neighbours. Such a device also never looks
+    ahead: what waits runs together at hardly any loss.
     """
 
     def __init__(self, seconds: Mapping[int, float], *, any_size: bool = False) -> None:
@@ -49,15 +55,28 @@ class BatchCosts:
         self.best_rate = min(self.sizes, key=lambda size: (self.seconds[size] / size, -size))
         self.fastest = min(self.seconds.values())
         weight = _NOISY_RUN_WEIGHT * self.seconds[self.largest] if any_size else _RUN_WEIGHT * self.fastest
-        self._next = self._plan_ahead(4 * self.largest, weight)
+        soonest = self._plan_ahead(4 * self.largest, weight)
+        self._finished = finish_times(self.seconds, soonest)
+        self._most_per_second = self.best_rate / self.seconds[self.best_rate]
+        steps = () if any_size or len(self.sizes) == 1 else range(1, _LOAD_STEPS)
+        rates = [self._most_per_second * step / _LOAD_STEPS for step in steps]
+        self._next = [soonest, *(look_ahead(self.seconds, soonest, rate) for rate in rates)]
 
-    def next_size(self, waiting: int) -> int:
-        """The size to run first so that ``waiting`` images (at least one) are all done soonest.
+    def next_size(self, waiting: int, arrival_rate: float = 0.0) -> int:
+        """The size to run first for ``waiting`` images (at least one), when ``arrival_rate`` more arrive a second.
 
-        Of the runs that finish all soonest, the one that serves most images per second goes first, which makes the
-        mean wait least. Far more images than fit into a run are worked off at the best rate.
+        With nothing expected to arrive, that is the size with which all that waits is done soonest; of the runs that
+        do it, the one that serves most images per second goes first, which makes the mean wait least. With arrivals, it
+        is the size with which images wait least on average, as long as what waits is done within ``PATIENCE`` times the
+        soonest. Far more images than fit into a run are worked off at the best rate.
         """
-        return self._next[waiting] if waiting < len(self._next) else self.best_rate
+        step = min(round(_LOAD_STEPS * arrival_rate / self._most_per_second), len(self._next) - 1)
+        return self._next[step][waiting] if waiting < len(self._finished) else self.best_rate
+
+    def finish_seconds(self, waiting: int) -> float:
+        """Seconds that ``waiting`` images take if nothing else arrives."""
+        full_runs = max(0, -(-(waiting + 1 - len(self._finished)) // self.best_rate))
+        return full_runs * self.seconds[self.best_rate] + self._finished[waiting - full_runs * self.best_rate]
 
     def _plan_ahead(self, limit: int, weight: float) -> list[int]:
         """For each count up to ``limit`` the size to run first, by dynamic programming over the counts."""
@@ -83,17 +102,19 @@ def _interpolate(measured: Mapping[int, float]) -> dict[int, float]:
     return filled
 
 
-def plan(deadlines: Sequence[float], costs: BatchCosts, now: float) -> Plan:
+def plan(deadlines: Sequence[float], costs: BatchCosts, now: float, arrival_rate: float = 0.0) -> Plan:
     """Choose the next run for images that wait, given their deadlines in the order of their arrival.
 
-    The aim is to finish everything that waits soonest. Where that run would answer an image too late and a quicker one
-    would not, the quicker one is run, with the most urgent images in it; an image further behind that would be too late
-    after this run rides in it. Images that are late whatever is run do not count.
+    The aim is to finish everything that waits soonest or, where more images are expected to arrive meanwhile, that
+    images wait least (``BatchCosts.next_size``); expected images make none late that waits. Where that run would answer
+    an image too late and a quicker one would not, the quicker one is run, with the most urgent images in it; an image
+    further behind that would be too late after this run rides in it. Images that are late whatever is run do not count.
 
     Args:
         deadlines: for each waiting image, the time on the clock of ``now`` when its answer must be there.
         costs: what the device takes for each batch size.
         now: the present, in seconds.
+        arrival_rate: images expected to arrive in a second; none, if nothing is known.
 
     Raises:
         ValueError: nothing waits.
@@ -101,11 +122,13 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float) -> Plan:
     waiting = len(deadlines)
     if waiting == 0:
         raise ValueError("there is nothing to plan: no image waits")
-    size = costs.next_size(waiting)
-    take = min(size, waiting)
-    end = now + costs.seconds[size]
     in_time = [i for i in range(waiting) if deadlines[i] >= now + costs.fastest]
     by_urgency = sorted(in_time, key=lambda i: deadlines[i])
+    if by_urgency and deadlines[by_urgency[0]] < now + PATIENCE * costs.finish_seconds(waiting):
+        arrival_rate = 0.0  # Every moment counts for this one.
+    size = costs.next_size(waiting, arrival_rate)
+    take = min(size, waiting)
+    end = now + costs.seconds[size]
     if by_urgency and deadlines[by_urgency[0]] < end:
         # Too late even in this run: a quicker one, with the most urgent images.
         quick_enough = [s for s in costs.sizes if now + costs.seconds[s] <= deadlines[by_urgency[0]]]

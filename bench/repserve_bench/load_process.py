@@ -122,12 +122,13 @@ class Replay:
             tally.batch_size_sum += prediction.batch_size
             tally.queue_seconds += prediction.queue_microseconds * MICROSECOND
             tally.compute_seconds += prediction.compute_microseconds * MICROSECOND
-            if sample.label is not None:
-                tally.accuracy.add(sample.label, [ranked.index for ranked in classes])
             first = self.predictions.get(sample.name)
             if first is None:
                 best = classes[0]
                 self.predictions[sample.name] = RankedClass(best.index, best.label, best.probability)
+                if sample.label is not None:
+                    # An image that is sent again counts once, or the first of the set would weigh more.
+                    tally.accuracy.add(sample.label, [ranked.index for ranked in classes])
             elif first.index != classes[0].index:
                 tally.changed_answers += 1
 

@@ -76,7 +76,8 @@ def test_every_image_is_answered_and_counted(server: FakeServer, samples: list[S
     tally = result.tally
     assert tally.statuses == Counter(OK=3 * IMAGES)
     assert len(tally.latencies) == 3 * IMAGES
-    assert (tally.accuracy.images, tally.accuracy.top1) == (3 * IMAGES, 1.0)
+    # An image counts once, however often it is sent.
+    assert (tally.accuracy.images, tally.accuracy.top1) == (IMAGES, 1.0)
     assert {name: best.index for name, best in result.predictions.items()} == {
         sample.name: sample.label for sample in samples
     }

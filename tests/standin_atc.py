@@ -146,7 +146,8 @@ def _compile(options: Mapping[str, str], ending: str) -> None:
     if ending != "silent":
         suffix = "_linux_x86_64" if ending == "suffixed" else ""
         path = output.with_name(f"{output.name}{suffix}.om")
-        write_om(path, model, batch_sizes=sizes, gears=bool(gears), aipp=aipp, soc_version=options["soc_version"])
+        chip = options["soc_version"]
+        write_om(path, model, batch_sizes=sizes, gears=bool(gears), aipp=aipp, soc_version=chip, side=shape[2])
         path.chmod(0o600)
     Path("kernel_meta").mkdir(exist_ok=True)
     Path("fusion_result.json").write_text("[]")

@@ -25,6 +25,8 @@ __all__ = ["Event", "arm", "read_events", "standin_environment", "standin_loaded
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 PACKAGES = ("standin", "aclruntime", "ais_bench")
+UINT8 = 2
+"""ONNX's number of that type."""
 LARGEST_GEAR = 2048
 """ATC's limit for a batch size."""
 
@@ -88,16 +90,18 @@ def write_om(
     gears: bool = False,
     aipp: Preprocessing | None = None,
     soc_version: str = "Ascend310P3",
+    side: int = 224,
 ) -> None:
     """Compile an ONNX file for the stand-in.
 
     Args:
         path: where the .om goes.
-        onnx: a network with one float32 input NCHW and one float32 output of scores.
+        onnx: a network with one input, float32 NCHW or uint8 NHWC, and one float32 output of scores.
         batch_sizes: the one size of a static model, or the gears of a dynamic one.
         gears: whether the batch is dynamic.
         aipp: what the device is to do to uint8 NHWC pixels; None for a model that takes normalised float32 NCHW.
         soc_version: the chip it is for.
+        side: of the image, in pixels, where the network leaves it open.
 
     Raises:
         ValueError: if the sizes are not what ATC takes, or the ONNX does not fit them.
@@ -108,11 +112,13 @@ def write_om(
     if gears == (len(batch_sizes) == 1):
         raise ValueError(f"batch_sizes = {batch_sizes}: one for a static model, at least two gears for a dynamic one")
     graph = _graph(onnx)
+    pixels = graph.input[0].type.tensor_type.elem_type == UINT8
     batch, *image = _dimensions(graph.input[0])
-    if len(image) != 3 or 0 in image or batch not in (0, *batch_sizes[:1]):
-        raise ValueError(f"{onnx}: input {[batch, *image]} is not (batch, channels, height, width)")
-    if aipp and (aipp.crop, aipp.crop) != (image[1], image[2]):
-        raise ValueError(f"{onnx}: crop = {aipp.crop}, but the network takes {image[1]} x {image[2]}")
+    if len(image) != 3 or batch not in (0, *batch_sizes[:1]) or (aipp and pixels):
+        raise ValueError(f"{onnx}: input {[batch, *image]} is not (batch, channels, height, width), or not for AIPP")
+    channels, height, width = (size or side for size in ((image[2], image[0], image[1]) if pixels else image))
+    if aipp and (aipp.crop, aipp.crop) != (height, width):
+        raise ValueError(f"{onnx}: crop = {aipp.crop}, but the network takes {height} x {width}")
     output = graph.output[0]
     maker = next(node.op_type for node in graph.node if output.name in node.output)
     header = Header(
@@ -120,12 +126,13 @@ def write_om(
         batch_sizes=batch_sizes,
         gears=gears,
         input_name=graph.input[0].name,
-        shape=(image[0], image[1], image[2]),
+        shape=(channels, height, width),
         # The compiler puts the node and the output's number in front of the name.
         output_name=f"{maker}_0:0:{output.name}",
         classes=_dimensions(output)[-1],
         mean=_times_255(aipp.mean) if aipp else None,
         reciprocal=_inverse(_times_255(aipp.std)) if aipp else None,
+        pixels=pixels,
     )
     write(path, header, onnx.read_bytes())
 

@@ -65,10 +65,14 @@ class Target:
 
 @dataclass(frozen=True)
 class AtcOptions:
-    """What is the same for all targets: source, its input, chip and arithmetic; ``aipp``: whether aipp.cfg is used."""
+    """What is the same for all targets: source, its input, the image's side in pixels, chip and arithmetic.
+
+    ``aipp`` says whether aipp.cfg is used.
+    """
 
     source: Path
     image: OnnxInput
+    side: int
     soc_version: str
     precision_mode: str = DEFAULT_PRECISION_MODE
     aipp: bool = False
@@ -81,7 +85,7 @@ def atc_arguments(options: AtcOptions, target: Target) -> list[str]:
     takes NCHW, NCDHW and ND only (its reference, --input_format).
     """
     gears = len(target.batch_sizes) > 1
-    shape = options.image.shape(-1 if gears else target.batch_sizes[0])
+    shape = options.image.shape(-1 if gears else target.batch_sizes[0], options.side)
     return [
         "atc",
         "--framework=5",

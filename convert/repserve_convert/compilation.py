@@ -83,7 +83,7 @@ def plan_compilation(
         )
     check_version_folder(folder, [target.file for target in targets])
     config = check_config(folder.parent, image.side, max(max(target.batch_sizes) for target in targets))
-    options = AtcOptions(source, image, soc_version, precision_mode, aipp)
+    options = AtcOptions(source, image, config.preprocessing.crop, soc_version, precision_mode, aipp)
     text = aipp_text(config.preprocessing) if aipp else ""
     return Compilation(options, tuple(targets), folder, config, text)
 

@@ -23,20 +23,20 @@ class OnnxInput:
     Attributes:
         name: of the input.
         uint8: whether it takes uint8 NHWC pixels and normalises them itself; otherwise float32 NCHW.
-        side: of the image, in pixels.
+        side: of the image, in pixels; None where the model leaves it open.
         batch: the batch size where it is fixed; None where it is free.
     """
 
     name: str
     uint8: bool
-    side: int
+    side: int | None
     batch: int | None = None
 
-    def shape(self, batch: int) -> tuple[int, int, int, int]:
-        """The whole shape for a batch size."""
+    def shape(self, batch: int, side: int) -> tuple[int, int, int, int]:
+        """The whole shape for a batch size, and the side of the image."""
         if self.uint8:
-            return (batch, self.side, self.side, _CHANNELS)
-        return (batch, _CHANNELS, self.side, self.side)
+            return (batch, side, side, _CHANNELS)
+        return (batch, _CHANNELS, side, side)
 
 
 def read_onnx_input(path: Path) -> OnnxInput:
@@ -63,8 +63,9 @@ def read_onnx_input(path: Path) -> OnnxInput:
     axes = {"float": (1, 2, 3), "uint8": (3, 1, 2)}.get(dtype)
     if axes is not None and len(dimensions) == _DIMENSIONS:
         channels, height, width = (dimensions[axis] for axis in axes)
-        if channels == _CHANNELS and height == width > 0:
-            # Zero: the dimension has a name instead of a number.
-            return OnnxInput(inputs[0].name, dtype == "uint8", height, dimensions[0] if dimensions[0] > 0 else None)
+        if channels == _CHANNELS and height == width:
+            # Zero, or less with some exporters: the dimension has a name instead of a number.
+            batch, side = (size if size > 0 else None for size in (dimensions[0], height))
+            return OnnxInput(inputs[0].name, dtype == "uint8", side, batch)
     shape = ", ".join(str(dimension.dim_value or dimension.dim_param or "?") for dimension in tensor.shape.dim)
     raise ConversionError(f"{path}: its input {inputs[0].name} is {dtype} [{shape}]; expected {expected}")

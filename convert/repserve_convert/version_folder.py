@@ -49,12 +49,12 @@ def check_version_folder(folder: Path, names: Sequence[str]) -> None:
             )
 
 
-def check_config(folder: Path, side: int, largest: int) -> ModelConfig:
+def check_config(folder: Path, side: int | None, largest: int) -> ModelConfig:
     """Read a model folder's model.toml, or take its defaults, and compare it with what is to be compiled.
 
     Args:
         folder: of the model.
-        side: of the model's input, in pixels.
+        side: of the model's input, in pixels; None where any fits.
         largest: batch size.
 
     Raises:
@@ -70,7 +70,7 @@ def check_config(folder: Path, side: int, largest: int) -> ModelConfig:
     except ValidationError as error:
         limit = error.errors()[0]["ctx"]["le"]
         raise ConversionError(f"batch size {largest}: the server runs at most {limit} (key 'max_batch')") from error
-    if config.preprocessing.crop != side:
+    if side not in (None, config.preprocessing.crop):
         raise ConversionError(
             f"{path}: key 'preprocessing.crop' is {config.preprocessing.crop}"
             f"{'' if path.exists() else ' by default'}, but the model takes images of {side} by {side} pixels: set "

@@ -39,13 +39,15 @@ def describe(header: Header) -> tuple[list[Description], list[Description]]:
     """
     largest = header.batch_sizes[-1]
     channels, height, width = header.shape
-    image = [height, width, channels] if header.aipp else [channels, height, width]
-    datatype = DataType.uint8 if header.aipp else DataType.float32
+    image = [height, width, channels] if header.uint8 else [channels, height, width]
+    datatype = DataType.uint8 if header.uint8 else DataType.float32
+    # A network that takes NHWC by itself is compiled with the format ND.
+    layout = ND if header.pixels else NHWC if header.aipp else NCHW
     size = largest * channels * height * width * datatype.numpy.itemsize
     shape = [DYNAMIC if header.gears else largest, *image]
     scores = largest * header.classes * 4
     return (
-        [Description(header.input_name, datatype, NHWC if header.aipp else NCHW, shape, size, size)],
+        [Description(header.input_name, datatype, layout, shape, size, size)],
         [Description(header.output_name, DataType.float32, ND, [largest, header.classes], scores, scores)],
     )
 

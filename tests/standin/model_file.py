@@ -28,6 +28,7 @@ class Header:
         classes: scores of one image.
         mean: of an AIPP model, what is subtracted from a pixel, per channel, 0 to 255.
         reciprocal: of an AIPP model, what the difference is multiplied by.
+        pixels: whether the network itself takes uint8, NHWC.
     """
 
     soc_version: str
@@ -39,11 +40,17 @@ class Header:
     classes: int
     mean: tuple[float, float, float] | None = None
     reciprocal: tuple[float, float, float] | None = None
+    pixels: bool = False
 
     @property
     def aipp(self) -> bool:
-        """Whether the device normalises: the input is then uint8, NHWC."""
+        """Whether the device normalises."""
         return self.mean is not None
+
+    @property
+    def uint8(self) -> bool:
+        """Whether the input is uint8, NHWC, rather than float32, NCHW."""
+        return self.aipp or self.pixels
 
 
 def write(path: Path, header: Header, onnx: bytes) -> None:

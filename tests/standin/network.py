@@ -25,9 +25,9 @@ class Network:
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
     def images(self, content: NDArray[np.uint8], batch: int) -> NDArray[np.generic]:
-        """The bytes of an input as the device reads them: float32 NCHW, or uint8 NHWC with AIPP."""
+        """The bytes of an input as the device reads them: float32 NCHW or uint8 NHWC."""
         channels, height, width = self._header.shape
-        if self._header.aipp:
+        if self._header.uint8:
             return content.reshape(batch, height, width, channels)
         return content.view(np.float32).reshape(batch, channels, height, width)
 

@@ -91,13 +91,14 @@ def test_the_guides_commands_one_after_the_other(images: Path, tmp_path: Path) -
     ]  # fmt: skip
 
 
-def test_all_leaves_what_the_single_commands_leave(images: Path, tmp_path: Path) -> None:
-    succeed("preprocess", "repvgg", images, "prep", "--processes", 1)
+@pytest.mark.parametrize("exact", [(), ("--exact",)])
+def test_all_leaves_what_the_single_commands_leave(images: Path, tmp_path: Path, exact: tuple[str, ...]) -> None:
+    succeed("preprocess", "repvgg", images, "prep", "--processes", 1, *exact)
     succeed("info", "bin", "prep", "prep.info", 224, 224)
     succeed("infer", "--om-path", MODEL, "--input-text-path", "prep.info", "--batch-size", 8)
     succeed("postprocess", "result/dumpOutput_device0", LABELS, "result.json")
     chosen = ("--model", MODEL, "--images", images, "--labels", LABELS, "--batch-size", 8)
-    output = succeed("all", *chosen, "--dumps", "--output", "at_once")
+    output = succeed("all", *chosen, *exact, "--dumps", "--output", "at_once")
     assert (tmp_path / "at_once" / "result.json").read_bytes() == (tmp_path / "result.json").read_bytes()
     steps, at_once = (tmp_path / name / "dumpOutput_device0" for name in ("result", "at_once"))
     assert original_scores(at_once) == original_scores(steps)

@@ -73,6 +73,9 @@ class Command:
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def decoders(self) -> list[psutil.Process]:
+        return [child for child in self.children() if child.name() == "repserve-decode"]
+
     def press_ctrl_c(self) -> str:
         """Interrupts the whole group, as a terminal does; what was printed."""
         children = self.children()
@@ -125,9 +128,9 @@ def test_decoding_processes_die_with_their_parent(many_images: Path, tmp_path: P
 
 def test_a_decoding_process_that_dies_is_an_error_in_one_line(many_images: Path, tmp_path: Path) -> None:
     with Command("preprocess", "repvgg", many_images, "prep", "--processes", 2) as command:
+        wait_until(lambda: len(command.decoders()) == 2, "both decoding processes", WAIT)
         wait_until(lambda: bool(tensors(tmp_path / "prep")), "the first tensor", WAIT)
-        decoders = [child for child in command.children() if child.name() == "repserve-decode"]
-        assert len(decoders) == 2
+        decoders = command.decoders()
         decoders[0].kill()
         output, _ = command.process.communicate(timeout=WAIT)
         assert command.process.returncode == 1, output

@@ -81,9 +81,24 @@ def test_aipp_gets_the_models_own_values(model: Path, folder: Path) -> None:
     assert not any("model.toml" in line for line in lines)
 
 
-def test_a_model_that_takes_pixels_is_compiled_as_it_is(tmp_path: Path, folder: Path) -> None:
-    succeed(write_model(tmp_path / "pixels.onnx", uint8=True), "--batch-sizes", "1")
-    assert (folder / "model_bs1.om").exists()
+def test_a_model_that_takes_pixels_is_compiled_as_it_is_and_runs(tmp_path: Path, folder: Path) -> None:
+    succeed(write_model(tmp_path / "pixels.onnx", uint8=True), "--batch-sizes", "2")
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    with standin_loaded():
+        backend = AclBackend(BackendOptions("npu:0", folder))
+        assert (backend.input.dtype, backend.input.layout) == ("uint8", "NHWC")
+        np.testing.assert_allclose(backend.run(pixels), pixels.mean((1, 2)), rtol=1e-4)
+        backend.close()
+
+
+def test_an_image_size_that_the_model_leaves_open_is_that_of_model_toml(tmp_path: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True)
+    (folder.parent / "model.toml").write_text("[preprocessing]\nresize = 96\ncrop = 96\n")
+    succeed(write_model(tmp_path / "open.onnx", shape=("n", 3, "height", "width")), "--batch-sizes", "1", "--aipp")
+    with standin_loaded():
+        backend = AclBackend(BackendOptions("npu:0", folder, preprocessing=Preprocessing(resize=96, crop=96)))
+        assert backend.input.shape == (96, 96, 3)
+        backend.close()
 
 
 @pytest.mark.parametrize("options", [(), ("--gears", "1,2,4,8,16"), ("--aipp",)], ids=["static", "gears", "aipp"])

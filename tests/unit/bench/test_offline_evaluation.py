@@ -79,6 +79,7 @@ def test_a_label_is_shifted_by_one_where_there_are_1001_classes() -> None:
 
 def test_of_equal_scores_the_lower_class_comes_first() -> None:
     assert rank(np.array([0.0, 2.0, 1.0, 2.0, 1.0, 1.0, 0.0])).tolist() == [1, 3, 2, 4, 5]
+    assert rank(np.tile([0.0, 1.0], 500)).tolist() == [1, 3, 5, 7, 9]
 
 
 def test_fewer_classes_have_fewer_ranks() -> None:

@@ -52,6 +52,13 @@ def test_files_are_listed_by_type_and_sorted(tmp_path: Path) -> None:
     assert list_files("jpg", f"{tmp_path}/") == [f"{tmp_path}/y.jpg", f"{tmp_path}/z.JPEG"]
 
 
+def test_the_order_is_not_that_of_the_folder_on_the_disk(tmp_path: Path) -> None:
+    expected = [f"{tmp_path}/{number:03}.bin" for number in range(50)]
+    for number in range(50):
+        names(tmp_path, f"{17 * number % 50:03}.bin")
+    assert list_files("bin", str(tmp_path)) == expected
+
+
 def test_the_folder_stands_as_the_user_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prep").mkdir()

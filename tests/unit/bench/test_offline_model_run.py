@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -99,6 +99,22 @@ def test_figures_are_what_the_clock_says() -> None:
     assert figures.infer_time == 500.0
     assert figures.infer == 8 / (2.0 + 2.0 + 2.0), "from the first batch's beginning to the second's end"
     assert figures.post == 2 / 6.0
+
+
+def test_putting_the_batch_together_is_not_time_inside_the_model() -> None:
+    class SlowToCopy:
+        def __array__(self, *_: object, **__: object) -> NDArray[np.uint8]:
+            run.clock.advance(1.0)
+            return image(1)
+
+    def read(_: Path) -> ModelInput:
+        return ModelInput(cast("NDArray[np.uint8]", SlowToCopy()), (0.0, 0.0), (0.0, 0.0))
+
+    run = Run(read)
+    run.backend.on_run = lambda _: run.clock.advance(2.0)
+    figures = run(files(BATCH)).throughput
+    assert figures.interface == BATCH / 2.0
+    assert figures.infer_time == 1000 * (BATCH * 1.0 + 2.0) / BATCH
 
 
 def test_padding_counts_for_nothing() -> None:

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 def test_float_and_uint8_models_are_told_apart(tmp_path: Path) -> None:
     image = read_onnx_input(write_model(tmp_path / "a.onnx", name="images", side=96))
     assert image == OnnxInput("images", uint8=False, side=96)
-    assert image.shape(8) == (8, 3, 96, 96)
+    assert image.shape(8, 96) == (8, 3, 96, 96)
     pixels = read_onnx_input(write_model(tmp_path / "b.onnx", uint8=True))
     assert pixels == OnnxInput("actual_input_1", uint8=True, side=224)
-    assert pixels.shape(-1) == (-1, 224, 224, 3)
+    assert pixels.shape(-1, 224) == (-1, 224, 224, 3)
+
+
+def test_the_side_may_be_open(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "a.onnx", shape=("n", 3, "height", "width"))
+    assert read_onnx_input(path) == OnnxInput("actual_input_1", uint8=False, side=None)
 
 
 @pytest.mark.parametrize(("batch", "fixed"), [("n", None), (0, None), (-1, None), (4, 4)])
@@ -42,7 +47,7 @@ def test_weights_that_are_listed_as_inputs_are_none(tmp_path: Path) -> None:
     ("shape", "dtype", "said"),
     [
         (("n", 3, 224, 200), TensorProto.FLOAT, r"actual_input_1 is float \[n, 3, 224, 200\]"),
-        (("n", 3, "height", "width"), TensorProto.FLOAT, r"float \[n, 3, height, width\]"),
+        (("n", 3, "height", 224), TensorProto.FLOAT, r"float \[n, 3, height, 224\]"),
         (("n", 224, 224, 3), TensorProto.FLOAT, r"float \[n, 224, 224, 3\]"),
         (("n", 3, 224, 224), TensorProto.UINT8, r"uint8 \[n, 3, 224, 224\]"),
         (("n", 3, 224, 224), TensorProto.FLOAT16, r"float16 \[n, 3, 224, 224\]"),

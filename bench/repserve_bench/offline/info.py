@@ -43,7 +43,7 @@ def list_files(kind: str, folder: str) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            names = list(entry.name for entry in entries if entry.is_file() and _suffix(entry.name) in SUFFIXES[kind])
+            names = sorted(entry.name for entry in entries if entry.is_file() and _suffix(entry.name) in SUFFIXES[kind])
     except OSError as error:
         raise OfflineError(f"cannot list the folder {folder}: {error.strerror}") from error
     if not names:

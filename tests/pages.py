@@ -20,21 +20,13 @@ from harness import DIGIT_IMAGES, DIGITS, MODEL_REPOSITORY, RunningServer, digit
 from repserve_client.cli import main
 from standin_atc import install_atc
 from standin_models import standin_environment
+from unit.server.doctor_machines import TABLE_310P
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOT_RUN = ("make ", "pip ", "python3 -m venv ", ".venv/bin/pip ", "source ")
 """The network, hours and CANN itself are not for tests: of these only the spelling is checked."""
-NPU_SMI = """\
-| NPU     Name                  | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
-| Chip    Device                | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
-+===============================+=================+======================================================+
-| 224     310P3                 | OK              | NA           71                0     / 0             |
-| 0       0                     | 0000:04:00.0    | 0            1263 / 44280                            |
-+===============================+=================+======================================================+
-| No running processes found in NPU 224                                                                  |
-"""
 
 
 def fenced(text: str, language: str) -> list[str]:
@@ -84,7 +76,7 @@ class Workplace:
         shutil.copy(digit_files()[0], folder / "photo.jpg")
         programs = install_atc(folder / "bin").parent
         npu_smi = programs / "npu-smi"
-        npu_smi.write_text(f"#!/bin/sh\ncat <<'END'\n{NPU_SMI}END\n")
+        npu_smi.write_text(f"#!/bin/sh\ncat <<'END'\n{TABLE_310P}END\n")
         npu_smi.chmod(0o755)
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         self.standin = {**standin_environment(), "PATH": path}

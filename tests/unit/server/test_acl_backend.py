@@ -24,6 +24,7 @@ from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.warm_up import measure_costs
 from standin_models import read_events, standin_loaded, violations, write_om
+from unit.server.doctor_machines import TABLE_310P
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -315,17 +316,9 @@ def test_a_model_for_another_chip_is_refused_before_it_is_loaded(
     programs = tmp_path / "bin"
     programs.mkdir()
     script = programs / "npu-smi"
-    script.write_text(f"#!/bin/sh\ncat <<'END'\n{NPU_SMI}\nEND\n")
+    script.write_text(f"#!/bin/sh\ncat <<'END'\n{TABLE_310P}END\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     message = _refusal(folder)
     assert "compiled for Ascend310, and this machine has Ascend310P3" in message
     assert "--soc-version Ascend310P3" in message
-
-
-NPU_SMI = """\
-| NPU     Name                  | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
-| Chip    Device                | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
-+===============================+=================+======================================================+
-| 224     310P3                 | OK              | NA           71                0     / 0             |
-| 0       0                     | 0000:04:00.0    | 0            1263 / 44280                            |"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from repserve_server.ascend.packages import try_import
@@ -15,6 +16,8 @@ from repserve_server.doctor.packages import check_python, check_runtime, check_v
 from repserve_server.doctor.processor import check_processor
 from repserve_server.doctor.trial import TryModel
 from repserve_server.settings import Settings
+
+_DEVICE = re.compile(r"cpu|npu:\d+|sim:\w+", re.ASCII)
 
 
 def examine(
@@ -31,6 +34,8 @@ def examine(
         try_model: loads a model and measures it; None to leave that out.
         tell: hears what is done now where it may take long.
     """
+    if unknown := _check_devices(settings):
+        return unknown  # whatever else could be said would be of devices that were not meant
     npus = tuple(device for device in settings.device if device.startswith(NPU_PREFIX))
     unused = f"not needed for {', '.join(settings.device)}"
     tell("asking npu-smi")
@@ -58,7 +63,6 @@ def examine(
         *(vendor if npus else not_needed(vendor, unused)),
         *(runtime if "cpu" in settings.device else not_needed(runtime, unused)),
         *repository,
-        *_check_devices(settings),
         *models,
         *check_processor(machine, settings),
         *check_memory(machine, settings, folders),
@@ -78,5 +82,5 @@ def _check_devices(settings: Settings) -> list[Check]:
             "use cpu, an NPU such as npu:0, or sim:310p, sim:310, sim:t4 to simulate one",
         )
         for device in settings.device
-        if device != "cpu" and not device.startswith((NPU_PREFIX, "sim:"))
+        if not _DEVICE.fullmatch(device)
     ]

@@ -106,9 +106,10 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float, arrival_rate
     """Choose the next run for images that wait, given their deadlines in the order of their arrival.
 
     The aim is to finish everything that waits soonest or, where more images are expected to arrive meanwhile, that
-    images wait least (``BatchCosts.next_size``); expected images make none late that waits. Where that run would answer
-    an image too late and a quicker one would not, the quicker one is run, with the most urgent images in it; an image
-    further behind that would be too late after this run rides in it. Images that are late whatever is run do not count.
+    images wait least (``BatchCosts.next_size``), as long as no deadline is near. Where that run would answer an image
+    too late and a quicker one would not, the quicker one is run, with the most urgent images in it, if that makes fewer
+    others late than it saves; an image further behind that would be too late after this run rides in it. Images that
+    this run answers too late do not count, and only fill it.
 
     Args:
         deadlines: for each waiting image, the time on the clock of ``now`` when its answer must be there.
@@ -130,16 +131,37 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float, arrival_rate
     take = min(size, waiting)
     end = now + costs.seconds[size]
     if by_urgency and deadlines[by_urgency[0]] < end:
-        # Too late even in this run: a quicker one, with the most urgent images.
         quick_enough = [s for s in costs.sizes if now + costs.seconds[s] <= deadlines[by_urgency[0]]]
         quick = max(quick_enough, key=lambda s: (min(s, waiting) / costs.seconds[s], s))
-        late = [i for i in range(waiting) if deadlines[i] < now + costs.fastest]
-        return Plan(quick, tuple([*by_urgency, *late][:quick]), CloseReason.DEADLINE)
+        urgent = [deadlines[i] for i in by_urgency]
+        left = waiting - min(quick, waiting)
+        delayed = now + costs.seconds[quick] + costs.seconds[costs.next_size(left)] if left else end
+        if _saves_more_than_it_costs(urgent[:quick], urgent[quick:][:size], end, delayed):
+            late = [i for i in range(waiting) if deadlines[i] < now + costs.fastest]
+            return Plan(quick, tuple([*by_urgency, *late][:quick]), CloseReason.DEADLINE)
     reason = CloseReason.FULL if take == costs.largest else CloseReason.CHEAPEST
+    # Those that this run answers too late only fill places that are left.
+    answered = [i for i in range(waiting) if deadlines[i] >= end]
     # Behind this run, and too late after it: these go first.
-    pressing = [i for i in by_urgency if i >= take and deadlines[i] < end + costs.fastest]
+    pressing = sorted((i for i in answered[take:] if deadlines[i] < end + costs.fastest), key=lambda i: deadlines[i])
     if pressing:
         reason = CloseReason.DEADLINE
     first = pressing[:take]
-    kept = sorted(sorted(range(take), key=lambda i: deadlines[i])[: take - len(first)])
-    return Plan(size, (*first, *kept), reason)
+    kept = sorted(sorted(answered[:take], key=lambda i: deadlines[i])[: take - len(first)])
+    filling = [i for i in range(waiting) if deadlines[i] < end][: take - len(first) - len(kept)]
+    return Plan(size, (*first, *sorted([*kept, *filling])), reason)
+
+
+def _saves_more_than_it_costs(quick: Sequence[float], others: Sequence[float], end: float, delayed: float) -> bool:
+    """Whether a quicker run first answers more images in time than it makes late.
+
+    Without this, a backlog about as old as the deadlines would be worked off in quick runs for ever: each saves the
+    oldest image, and the device never gets to the full batches that would end the backlog.
+
+    Args:
+        quick: the deadlines of the images in the quicker run.
+        others: those of the images that come after it.
+        end: when all of them would have their answers without the quicker run.
+        delayed: when the others will, after it.
+    """
+    return sum(deadline < end for deadline in quick) > sum(end <= deadline < delayed for deadline in others)

@@ -212,26 +212,49 @@ def test_without_a_deadline_in_reach_images_go_in_order_of_arrival(
 ) -> None:
     deadlines, costs, now, chosen = case
     if chosen.reason is not CloseReason.DEADLINE:
-        assert chosen.take == tuple(range(len(chosen.take)))
         assert chosen.size == costs.next_size(len(deadlines))
+        assert list(chosen.take) == sorted(chosen.take)
+        # Those that this run answers too late only fill places that are left.
+        answered = [i for i, deadline in enumerate(deadlines) if deadline >= now + costs.seconds[chosen.size]]
+        assert set(answered[: len(chosen.take)]) <= set(chosen.take)
     calm = plan([NEVER] * len(deadlines), costs, now)
     assert calm.take == tuple(range(len(calm.take)))
 
 
 @given(planned())
-def test_a_quicker_run_is_chosen_exactly_when_the_cheapest_is_late_and_a_quicker_is_not(
+def test_a_quicker_run_is_chosen_only_when_the_cheapest_is_late_and_for_the_most_urgent(
     case: tuple[list[float], BatchCosts, float, Plan],
 ) -> None:
     deadlines, costs, now, chosen = case
     cheapest = costs.next_size(len(deadlines))
     end = now + costs.seconds[cheapest]
     rescuable = [deadline for deadline in deadlines if any(now + cost <= deadline for cost in costs.seconds.values())]
-    if any(deadline < end for deadline in rescuable):
+    if chosen.size != cheapest:
         assert chosen.reason is CloseReason.DEADLINE
+        assert min(rescuable) < end
         assert now + costs.seconds[chosen.size] <= min(rescuable)
         assert min(rescuable) in [deadlines[i] for i in chosen.take]
-    else:
-        assert chosen.size == cheapest
+
+
+@given(planned(), st.integers(0, 80))
+def test_a_quicker_run_that_makes_nobody_late_is_taken_whenever_the_cheapest_is_late(
+    case: tuple[list[float], BatchCosts, float, Plan], more: int
+) -> None:
+    _, costs, now, _ = case
+    urgent = now + costs.fastest
+    if costs.seconds[costs.next_size(more + 1)] > costs.fastest:
+        chosen = plan([NEVER] * more + [urgent], costs, now)
+        assert chosen.reason is CloseReason.DEADLINE
+        assert more in chosen.take
+        assert costs.seconds[chosen.size] <= costs.fastest
+
+
+def test_one_image_is_not_saved_at_the_price_of_several() -> None:
+    costs = BatchCosts({1: 1.0, 16: 3.0})
+    others = [3.5] * 15
+    assert plan([1.5, *others], costs, 0.0).size == 16, "15 would be late after a run of 1 s"
+    assert plan([1.5, *others], costs, 0.0).take == tuple(range(16))
+    assert plan([1.5, *[9.0] * 15], costs, 0.0).size == 1
 
 
 def test_the_image_that_closed_a_batch_early_is_in_the_quick_run() -> None:

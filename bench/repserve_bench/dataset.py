@@ -63,7 +63,7 @@ def read_labels(file: Path) -> dict[str, int]:
             twice with different labels; the message names the file and the line.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot read the labels file {file}: {error}") from error
     labels: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 PRECISIONS = {"force_fp16": "fp16", "force_fp32": "fp32"}
 """Names of the arithmetic where the mode leaves atc no choice; the other modes go by their own."""
 _FILE_MODE = 0o644
+_REFUSED_BY_ATC = re.compile(r"[\s'\",:;&|<>()\[\]{}$`\\]")
+"""Some of the characters that atc lets no path have (CheckInputPathValid in the graph engine's published source)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ def plan_compilation(
     # Not resolved: a link's own name is the version, and the note lies beside the link.
     source, folder = (Path(os.path.abspath(path)) for path in (source, folder))  # noqa: PTH100
     image = read_onnx_input(source)
+    for path in (source.resolve(), folder.parent.resolve()):
+        if _REFUSED_BY_ATC.search(str(path)):
+            raise ConversionError(
+                f"atc takes no path such as {str(path)!r}: move it to one of letters, digits, '.', '-' and '_' only"
+            )
     if aipp and image.uint8:
         raise ConversionError(
             f"{source} takes uint8 pixels and normalises them itself: compile it without --aipp, which is for models "

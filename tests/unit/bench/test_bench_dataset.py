@@ -89,3 +89,9 @@ def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetError, match="cannot read the labels file"):
         read_labels(file)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_bytes(b"\xef\xbb\xbfa.jpg 1\n")
+    assert read_labels(file) == {"a.jpg": 1}

@@ -170,3 +170,13 @@ def test_without_npu_smi_the_chip_must_be_named(model: Path, monkeypatch: pytest
 
     monkeypatch.setattr(onnx2om, "read_chips", fail)
     assert "npu-smi is not there; name the chip with --soc-version" in refusal(model)
+
+
+def test_a_path_that_atc_refuses_is_refused_before_it_runs(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "my models" / "means.onnx")
+    into = str(tmp_path / "repo" / "means" / "1")
+    result = CliRunner().invoke(
+        convert, ["onnx2om", str(source), "--soc-version", "310P3", "--into", into, "--dry-run"]
+    )
+    assert result.exit_code == 1
+    assert "atc takes no path such as" in result.output

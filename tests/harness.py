@@ -74,7 +74,7 @@ class RunningServer:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="repserve-test-")
         folder = Path(self._folder.name)
-        self._ready_file, self._log_file = folder / "ready.json", folder / "log"
+        self._ready_file, self._log_file, self._output_file = folder / "ready.json", folder / "log", folder / "output"
         self._wait = wait
         self._command = [
             *(sys.executable, "-m", "repserve_client.cli", "serve", "--model-repository", str(repository)),
@@ -89,13 +89,13 @@ class RunningServer:
         self.metrics_url = ""
 
     def __enter__(self) -> Self:
-        with self._log_file.open("wb") as log:
+        with self._log_file.open("wb") as log, self._output_file.open("wb") as output:
             # A session of its own, so that a test can send Ctrl-C to the whole group.
             self.process = subprocess.Popen(
                 self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=log,
                 start_new_session=True,
             )
@@ -126,8 +126,13 @@ class RunningServer:
 
     @property
     def log(self) -> str:
-        """What the server has printed so far."""
+        """What the server has logged so far: its standard error."""
         return self._log_file.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def output(self) -> str:
+        """What the server has printed to standard output so far."""
+        return self._output_file.read_text(encoding="utf-8", errors="replace")
 
     def stub(self) -> ClassificationStub:
         """A stub on a new connection."""

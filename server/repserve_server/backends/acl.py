@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from repserve_server.ascend.compiled import CompiledFolder, read_compiled
 from repserve_server.ascend.npu_smi import NpuSmiError, read_chips, soc_version
-from repserve_server.backends.acl_errors import explain_import_error
+from repserve_server.backends.acl_errors import LOG_HINT, explain_import_error
 from repserve_server.backends.acl_model import AclModel
 from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, TensorSpec
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 DEVICE_PREFIX = "npu:"
 SUFFIX = ".om"
 UNKNOWN_PRECISION = "as compiled"
+MOST_FAILURES = 3
+"""Failed runs after which the process is left, even if each succeeded when tried again."""
 
 
 class AclBackend:
@@ -45,6 +47,7 @@ class AclBackend:
                 f"precision = {options.precision}, but an .om has the arithmetic that it was compiled with: leave "
                 "precision at auto, or compile it with another --precision-mode"
             )
+        self._failures = 0
         self._models: list[AclModel] = []
         self._by_size: dict[int, AclModel] = {}
         files = find_om(options.path)
@@ -67,19 +70,28 @@ class AclBackend:
         """See ``Backend.run``.
 
         A failed run is tried once more. One that fails again is the end of this process's use of the device: failures
-        leak device memory, and the device may stay in a faulty state until its process has ended.
+        leak device memory, and the device may stay in a faulty state until its process has ended. For the leaks, so is
+        the run after ``MOST_FAILURES`` that succeeded when tried again.
         """
+        if self._failures >= MOST_FAILURES:
+            raise DeviceError(
+                f"{self._failures} runs have failed on the device, each of which leaks a batch of its memory"
+            )
         model = self._by_size.get(len(batch))
         if model is None:
             raise ValueError(f"a batch of {len(batch)} was to be run; compiled sizes are {list(self.batch_sizes)}")
         try:
             return model.run(batch)
         except RuntimeError as error:
+            self._failures += 1
             logger.warning("a run of %s failed (%s); it is tried once more", model.file.name, str(error).strip())
         try:
             return model.run(batch)
         except RuntimeError as error:
-            raise DeviceError(f"{model.file.name} failed twice in a row on the device: {str(error).strip()}") from error
+            raise DeviceError(
+                f"{model.file.name} failed twice in a row on the device ({str(error).strip()}): look at "
+                f"`npu-smi info`; {LOG_HINT}"
+            ) from error
 
     def figures(self) -> dict[str, float]:
         """See ``Backend.figures``."""

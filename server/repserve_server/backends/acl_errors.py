@@ -15,8 +15,8 @@ from repserve_server.ascend.packages import describe_import_error
 LOG_HINT = "ACL's own lines are in this worker's log, and in ~/ascend/log"
 _CODE = re.compile(r"\[(-?\d+)\]")
 _LOAD_ADVICE = {
-    1: "the file is damaged, or was compiled for another chip: compare the chip in `npu-smi info` with the "
-    "--soc-version given to `repserve convert onnx2om`",
+    1: "the file is damaged, was compiled for another chip, or does not fit into the device's free memory: compare "
+    "chip and memory in `npu-smi info` with the --soc-version given to `repserve convert onnx2om` and the file's size",
     2: "the device has no memory left: `npu-smi info` shows who uses it",
     100001: "ACL was shut down in this process: start a new one",
     107001: "there is no such device: `npu-smi info` lists them; ASCEND_RT_VISIBLE_DEVICES renumbers them from 0",

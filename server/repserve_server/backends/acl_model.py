@@ -7,6 +7,7 @@ by name. Only calls that all three have are used: a run is ``set_staticbatch`` o
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from repserve_server.backends.base import BackendError, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 RUNS_BETWEEN_RESETS = 1000
 """Runs after which the vendor's timing lists are emptied: they keep an entry for each run and each copy, for ever."""
@@ -67,7 +70,9 @@ class AclModel:
         self._size: int | None = None
         try:
             # Resolved: the newest generation refuses links, and repositories are often made of them.
-            self._session: Any = interface.InferSession(device, str(file.resolve()))
+            # It wants the suffix too, which the target of a link into a store of hashes does not have.
+            target = file.resolve()
+            self._session: Any = interface.InferSession(device, str(target if target.suffix == file.suffix else file))
         except Exception as error:  # whatever the vendor's code raises, the model cannot be used
             raise BackendError(explain_load_error(file, device, error)) from error
         try:
@@ -95,18 +100,18 @@ class AclModel:
             RuntimeError: the device failed.
         """
         self._check(batch)
-        self._count_run()
         size = len(batch)
-        if self._dynamic and self._size != size:
+        try:
+            self._count_run()
+            if self._dynamic and self._size != size:
+                self._session.set_dynamic_batchsize(size)
+                self._size = size
+            scores = self._session.run([batch], out_array=True)[0]
+        except Exception as error:
             # The size sticks until the next call; a call that fails may have changed it or not.
             self._size = None
-            self._session.set_dynamic_batchsize(size)
-            self._size = size
-        try:
-            scores = self._session.run([batch], out_array=True)[0]
-        except BaseException:
-            self._size = None
-            raise
+            # Bindings turn what C++ throws into many kinds of exception: MemoryError, IndexError, ValueError.
+            raise RuntimeError(str(error).strip() or repr(error)) from error
         if not isinstance(scores, np.ndarray) or scores.dtype == object or scores.size < size * self.classes:
             raise RuntimeError(f"{self.file.name} gave no scores that can be read")
         return scores.reshape(-1, self.classes)[:size].astype(np.float32, copy=False)
@@ -123,8 +128,11 @@ class AclModel:
             _KEPT.append(session)
             return
         free = getattr(session, "free_resource", None)
-        if free is not None:
-            free()
+        try:
+            if free is not None:
+                free()
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the others are to be freed, and the driver takes the rest
+            logger.warning("%s was not freed: %s", self.file.name, str(error).strip() or repr(error))
 
     def _check(self, batch: NDArray[np.generic]) -> None:
         if self._owner != os.getpid():

@@ -103,6 +103,8 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
         costs = measure_costs(backend)
     except RepServeError as error:
         control.send("failed", {"reason": error.message})
+        if isinstance(error, DeviceError):
+            _end_at_once()
         return None
     except Exception as error:
         logger.exception("loading failed")

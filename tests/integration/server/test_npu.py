@@ -52,6 +52,7 @@ def test_every_digit_is_classified_as_in_training_and_no_rule_is_broken(
         (worker,) = server.children("worker")
         supervisor = server.process.pid
         assert "load model" in server.log, "what the library prints is in the log"
+        assert server.output == ""
     events = read_events(tmp_path / "state")
     assert violations(tmp_path / "state") == []
     assert {event.pid for event in events} == {worker.pid} != {supervisor}
@@ -116,6 +117,29 @@ def test_a_fault_of_the_device_costs_no_request(
         assert server.metric("repserve_poison_images_total") == 0
 
 
+def test_a_device_that_fails_again_and_again_is_left_before_it_leaks_much(tmp_path: Path) -> None:
+    """Every fault is overcome by the second try, and leaks a batch of the device's memory all the same."""
+    faults = "run:3,run:10,run:17"
+    with digits_server(STATIC, tmp_path, faults=faults, armed="later") as server:
+        arm(tmp_path / "state")
+        replay(server, 100, window=1)
+        wait_until(lambda: server.metric("repserve_restarts_total", role="worker") == 1, "a restart is counted")
+
+
+def test_a_device_that_fails_while_it_is_warmed_up_is_not_unloaded(tmp_path: Path) -> None:
+    compile_digits(STATIC, tmp_path / "repository")
+    state = tmp_path / "state"
+    state.mkdir()
+    environment = standin_environment(state=str(state), faults="run:always")
+    with RunningServer(
+        "--device", "npu:0", repository=tmp_path / "repository", environment=environment, wait=False
+    ) as server:
+        assert server.process.wait(60) == 1
+        assert "failed twice in a row on the device" in server.log
+        assert "npu-smi info" in server.log
+    assert not {event.name for event in read_events(state)} & {"free", "unload", "finalize"}
+
+
 def test_a_device_that_leaks_until_it_is_full_is_left_for_a_new_process(tmp_path: Path) -> None:
     """Every run leaks its input; the process that has filled the device's memory is replaced."""
     with digits_server(STATIC, tmp_path, faults="leak:100", armed="later") as server:
@@ -157,8 +181,9 @@ def test_two_devices_share_the_work_and_one_dies_without_a_failure(tmp_path: Pat
         "--device", "npu:0,npu:1", repository=tmp_path / "repository", environment=environment
     ) as server:
         first, second = server.children("worker")
+        warm_up = len(runs(state))
         replay(server, 200)
-        assert {event.pid for event in runs(state)} == {first.pid, second.pid}
+        assert {event.pid for event in runs(state)[warm_up:]} == {first.pid, second.pid}
         first.kill()
         replay(server, 200)
         wait_until(lambda: len(server.children("worker")) == 2, "the other is back")

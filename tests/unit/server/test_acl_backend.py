@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,49 +10,27 @@ import onnxruntime
 import pytest
 
 from digits_server import GEARS, NPU_KINDS, compile_digits
-from harness import DIGITS, digit_files
+from harness import DIGITS
 from repserve_server.ascend.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.backends import acl_model
 from repserve_server.backends.acl import AclBackend
 from repserve_server.backends.acl_errors import error_code
-from repserve_server.backends.base import BackendError, BackendOptions, DeviceError
+from repserve_server.backends.base import BackendError, BackendOptions
 from repserve_server.backends.factory import create_backend
-from repserve_server.imaging.model_input import write_encoded
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.warm_up import measure_costs
-from standin_models import read_events, standin_loaded, violations, write_om
+from standin_models import read_events, standin_loaded, write_om
+from unit.server.acl_harness import loaded, pixels
 from unit.server.doctor_machines import TABLE_310P
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 GENERATIONS = ("T", "A", "N")
 ONNX = DIGITS / "1" / "model.onnx"
-
-
-@contextmanager
-def loaded(tmp_path: Path, folder: Path, max_batch: int = 16, **standin: str) -> Iterator[AclBackend]:
-    """The models of a folder on the stand-in; no rule of the contract is broken meanwhile."""
-    state = tmp_path / "state"
-    state.mkdir(exist_ok=True)
-    with standin_loaded(state=str(state), **standin):
-        backend = AclBackend(BackendOptions("npu:0", folder, max_batch=max_batch))
-        try:
-            yield backend
-        finally:
-            backend.close()
-    assert violations(state) == []
-
-
-def pixels(count: int) -> NDArray[np.uint8]:
-    images = np.empty((count, 224, 224, 3), np.uint8)
-    for image, file in zip(images, digit_files(), strict=False):
-        write_encoded(file.read_bytes(), Preprocessing(), image, max_pixels=10**6)
-    return images
 
 
 def expected_scores(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -114,26 +90,6 @@ def test_a_batch_that_does_not_fit_never_reaches_the_library(tmp_path: Path, cha
             backend.run(change(batch))
         assert not read_events(tmp_path / "state", "run")
         backend.run(batch)
-
-
-def test_a_failed_run_is_tried_once_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    batch = normalise(pixels(1), Preprocessing())
-    folder = compile_digits("npu bs1 bs16", tmp_path)
-    with loaded(tmp_path, folder, faults="run:2") as backend, caplog.at_level(logging.WARNING):
-        first = backend.run(batch)
-        np.testing.assert_array_equal(backend.run(batch), first)
-        assert "a run of model_bs1.om failed ([-1][ACL: general failure])" in caplog.text
-        assert len(read_events(tmp_path / "state", "run")) == 3
-
-
-@pytest.mark.parametrize("kind", ["npu bs1 bs16", "npu gears"])
-def test_two_failures_in_a_row_are_the_end_of_the_device_for_this_process(tmp_path: Path, kind: str) -> None:
-    batch = normalise(pixels(1), Preprocessing())
-    with loaded(tmp_path, compile_digits(kind, tmp_path), faults="run:2+") as backend:
-        backend.run(batch)
-        with pytest.raises(DeviceError, match=r"failed twice in a row on the device: \[-1\]"):
-            backend.run(batch)
-        assert len(read_events(tmp_path / "state", "run")) == 3
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
@@ -209,19 +208,3 @@ def _read_until_end(process: subprocess.Popen[bytes], deadline: float) -> Iterat
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Whether a process has ended; it is not waited for yet."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP where it is not ignored, end this process as Ctrl-C does: what is under way is undone."""
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

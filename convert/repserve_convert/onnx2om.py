@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 
 from repserve_convert.aipp import AIPP_NAME
-from repserve_convert.atc import DEFAULT_PRECISION_MODE, PRECISION_MODES, Target, ended_by_signals, shell_form
+from repserve_convert.atc import DEFAULT_PRECISION_MODE, PRECISION_MODES, Target, shell_form
 from repserve_convert.cann import DEFAULT_SCRIPT, find_cann, find_scripts
 from repserve_convert.compilation import Compilation, compile_into_folder, plan_compilation, shown
 from repserve_convert.errors import ConversionError, reported
 from repserve_server.ascend.npu_smi import NpuSmiError, read_chips
 from repserve_server.ascend.npu_smi import soc_version as chip_for_atc
+from repserve_server.process import ended_by_signals
 
 DEFAULT_BATCH_SIZES = (1, 16)
 MAX_BATCH_SIZE = 2048

@@ -1,4 +1,4 @@
-"""What a process of the server asks of Linux: to die with its parent, exact sleeps, and how many CPUs it may use."""
+"""What a process asks of Linux: to die with its parent, exact sleeps, orderly ends, and how many CPUs it may use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DEVICE_FAILED = 3
@@ -49,7 +51,23 @@ def become_child(parent: int, name: str) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_NAME, name.encode()[:15])
     if os.getppid() != parent:
-        raise SystemExit("the supervisor is gone")
+        raise SystemExit("the process that started this one is gone")
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP where it is not ignored, end this process as Ctrl-C does: what is under way is undone."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def available_cpus() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -36,11 +37,12 @@ def simulated_note(folder: Path) -> Path:
 
 
 class DumpWriter:
-    """Writes the dumps of one run. The folder appears when all are written; a run that fails leaves none.
+    """Writes the dumps of one run, which take the place of an earlier run's when all are written.
+
+    A run that fails changes nothing.
 
     Args:
-        folder: Where to, such as ``result/dumpOutput_device0``. What an earlier run left there goes first, if it is
-            dumps and nothing else.
+        folder: Where to, such as ``result/dumpOutput_device0``, which may hold dumps and nothing else.
         binary: Whether to write raw little-endian float32 instead of text.
         simulated: Name of the device that makes the scores up, if one does; a note beside the folder says so then.
     """
@@ -48,29 +50,47 @@ class DumpWriter:
     def __init__(self, folder: Path, *, binary: bool = False, simulated: str = "") -> None:
         self.folder, self._binary, self._simulated = folder, binary, simulated
         self._partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+        self._lock = -1
 
     def __enter__(self) -> Self:
         """Makes room.
 
         Raises:
-            OfflineError: The folder holds something else than dumps.
+            OfflineError: The folder holds something else than dumps, or another run writes there.
             OSError: It cannot be made.
         """
-        for folder in (self.folder, self._partial):
-            remove_dumps(folder)
-        note = simulated_note(self.folder)
-        note.unlink(missing_ok=True)
-        self._partial.mkdir(parents=True)
-        if self._simulated:
-            write_whole(note, f"{self._simulated} is simulated and makes its scores up.\n".encode())
+        check_dumps(self.folder)
+        check_dumps(self._partial)
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._partial, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise OfflineError(
+                f"another run writes to {self.folder} now: wait for its end, or choose another place with --output"
+            ) from error
+        for left in self._partial.iterdir():  # by a run that was killed
+            left.unlink()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._partial.rename(self.folder)
-        else:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            simulated_note(self.folder).unlink(missing_ok=True)
+        try:
+            if kind is None:
+                self._put_in_place()
+            else:
+                shutil.rmtree(self._partial, ignore_errors=True)
+        finally:
+            os.close(self._lock)
+
+    def _put_in_place(self) -> None:
+        note = simulated_note(self.folder)
+        if self._simulated:
+            write_whole(note, f"{self._simulated} is simulated and makes its scores up.\n".encode())
+        remove_dumps(self.folder)
+        self._partial.rename(self.folder)
+        if not self._simulated:
+            note.unlink(missing_ok=True)
 
     def write(self, stem: str, scores: NDArray[np.float32]) -> None:
         """Writes the scores of one image, [classes].
@@ -95,6 +115,17 @@ def remove_dumps(folder: Path) -> None:
         OfflineError: There is something that is no dump; then nothing is removed.
         OSError: It cannot be removed.
     """
+    check_dumps(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def check_dumps(folder: Path) -> None:
+    """Makes sure that a folder, if it is there, holds dumps and nothing else.
+
+    Raises:
+        OfflineError: There is something that is no dump.
+    """
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_symlink() or not folder.is_dir():
@@ -106,7 +137,6 @@ def remove_dumps(folder: Path) -> None:
             f"{folder} is to be replaced, and holds {strangers[0]!r}, which is no dump; nothing was removed: move it "
             "away, or choose another place with --output"
         )
-    shutil.rmtree(folder)
 
 
 def _is_dump(name: str) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from repserve_bench.offline.dumps import DumpWriter, dump_folder_name
+from repserve_bench.offline.dumps import DumpWriter, check_dumps, dump_folder_name, remove_dumps, simulated_note
 from repserve_bench.offline.files import check_stems, stem_of
 from repserve_bench.offline.image_reader import ImageReader
 from repserve_bench.offline.input_reader import InputReader
@@ -48,6 +48,8 @@ def run_inference(
 ) -> RunOutcome:
     """Runs a model over files and writes the dumps and the throughput, each when it is complete.
 
+    An earlier run's files stay until then. A run without dumps takes an earlier one's away when it is complete.
+
     Args:
         model: Loaded in this thread.
         files: Tensors or images; their stems name the dumps.
@@ -65,15 +67,15 @@ def run_inference(
     check_stems(files)
     spec = model.backend.input
     reader = InputReader(spec, ImageReader(model.preprocessing, spec.dtype, exact=exact), time.perf_counter)
-    target = perf_file(model, output)
+    target, folder = perf_file(model, output), dump_folder(model, output)
     with contextlib.ExitStack() as stack:
         writer = None
-        if dumps is not None:
-            folder = dump_folder(model, output)
+        if dumps is None:
+            check_dumps(folder)
+        else:
             writer = stack.enter_context(
                 DumpWriter(folder, binary=dumps == "binary", simulated=model.simulated),
             )
-        target.unlink(missing_ok=True)
 
         def take(file: Path, scores: NDArray[np.float32]) -> None:
             if writer is not None:
@@ -82,6 +84,10 @@ def run_inference(
                 sink(file, scores)
 
         progress = stack.enter_context(show_images(console, "infer", len(files)))
-        outcome = ModelRun(model.backend, model.batch_size, reader, take).run(files, progress.advance)
+        run = ModelRun(model.backend, model.batch_size, reader, take, watch=model.watch)
+        outcome = run.run(files, progress.advance)
+    if dumps is None:
+        remove_dumps(folder)
+        simulated_note(folder).unlink(missing_ok=True)
     write_whole(target, outcome.throughput.format(model.simulated).encode())
     return outcome

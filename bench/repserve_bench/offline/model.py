@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from repserve_bench.offline.errors import OfflineError
+from repserve_bench.offline.standard_output import keep_standard_output
+from repserve_bench.offline.watchdog import LOAD_SECONDS, RUN_SECONDS, Watchdog
 from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, Precision
 from repserve_server.backends.factory import create_backend
 from repserve_server.imaging.preprocessing import Preprocessing
@@ -54,6 +58,7 @@ class OfflineModel:
         preprocessing: What the model wants done to an image.
         preprocessing_source: Where that is written.
         caution: Why its answers mean nothing; empty when nobody says so.
+        watch: Makes what is to be around each run, on a device that may not come back from it.
     """
 
     backend: Backend
@@ -63,6 +68,7 @@ class OfflineModel:
     preprocessing: Preprocessing
     preprocessing_source: str
     caution: str
+    watch: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     @property
     def simulated(self) -> str:
@@ -156,16 +162,33 @@ def load_model(settings: ModelSettings) -> OfflineModel:
 
 @contextlib.contextmanager
 def loaded_model(settings: ModelSettings) -> Iterator[OfflineModel]:
-    """Loads a model as ``load_model`` does, and gives it back at the end of the block."""
-    model = load_model(settings)
-    try:
-        yield model
-    except DeviceError:
-        raise  # giving a model back to a device that has failed may hang; the end of the process does it
-    except BaseException:
+    """Loads a model as ``load_model`` does, and gives it back at the end of the block.
+
+    An NPU is watched, and what the vendor's libraries print goes to standard error.
+    """
+    with contextlib.ExitStack() as stack:
+        device, _ = choose_device(settings)
+        if device.startswith(NPU_PREFIX):
+            keep_standard_output()
+            loading, running = (
+                stack.enter_context(Watchdog(seconds, f"{what} on {device}"))
+                for seconds, what in (
+                    (LOAD_SECONDS, f"loading {settings.file.name}"),
+                    (RUN_SECONDS, f"a run of {settings.file.name}"),
+                )
+            )
+            with loading.watch():
+                model = replace(load_model(settings), watch=running.watch)
+        else:
+            model = load_model(settings)
+        try:
+            yield model
+        except DeviceError:
+            raise  # giving a model back to a device that has failed may hang; the end of the process does it
+        except BaseException:
+            model.backend.close()
+            raise
         model.backend.close()
-        raise
-    model.backend.close()
 
 
 def _check_batch_size(backend: Backend, settings: ModelSettings) -> None:

@@ -12,7 +12,7 @@ from repserve_bench.dataset import load_dataset
 from repserve_bench.offline.arguments import FILE, FOLDER, NEW_FOLDER
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.evaluation import Evaluation, check_labels, labels_by_stem
-from repserve_bench.offline.files import check_stems, stem_of
+from repserve_bench.offline.files import TENSOR_SUFFIX, check_stems, stem_of
 from repserve_bench.offline.inference import dump_folder, perf_file, run_inference
 from repserve_bench.offline.info import parse_info
 from repserve_bench.offline.model import NPU_PREFIX, ModelSettings, OfflineModel, loaded_model
@@ -101,9 +101,13 @@ def infer(
             "type jpg are decoded by the CPU"
         )
     settings = ModelSettings(file, batch_size, device, device_id, precision, runtime)
-    files = [Path(entry.path) for entry in parse_info(info.read_bytes(), str(info))]
+    entries = parse_info(info.read_bytes(), str(info))
+    files = [Path(entry.path) for entry in entries]
     with loaded_model(settings) as model:
         _check_size(model, width, height)
+        for entry in entries:
+            if entry.path.endswith(TENSOR_SUFFIX):
+                _check_size(model, entry.width, entry.height, f"{info}, {entry.path}: ")
         _introduce(model)
         outcome = run_inference(model, files, output, Console(), dumps="binary" if binary else "text")
     _print_run(model, outcome, output)
@@ -171,21 +175,22 @@ def run_all(
     click.echo(guide_line(label, read_throughput(perf_file(model, output))))
     if dumps:
         click.echo(f"scores: {dump_folder(model, output)}")
+    result = output / RESULT_NAME
     if model.simulated:
+        result.unlink(missing_ok=True)
         click.echo("accuracy: not measured, the scores of a simulated device are made up")
     else:
-        result = output / RESULT_NAME
         write_whole(result, evaluation.to_json().encode())
         click.echo(f"{evaluation.summary()}: {result}")
     end_with(outcome.problems)
 
 
-def _check_size(model: OfflineModel, width: int | None, height: int | None) -> None:
+def _check_size(model: OfflineModel, width: int | None, height: int | None, where: str = "") -> None:
     crop = model.preprocessing.crop
     for name, given in (("width", width), ("height", height)):
         if given not in (None, crop):
             raise OfflineError(
-                f"input_{name}={given}, and the model takes {crop} by {crop} pixels, according to "
+                f"{where}input_{name}={given}, and the model takes {crop} by {crop} pixels, according to "
                 f"{model.preprocessing_source}; set crop in a model.toml beside its version folder if that is wrong"
             )
 

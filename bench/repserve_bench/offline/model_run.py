@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,7 @@ class ModelRun:
         batch_size: Images of each run.
         reader: Makes a model input of a file.
         sink: Gets each image's scores, in the order of the files.
+        watch: Made anew around each run of the model.
         clock: Seconds; the reader's too.
         threads: Reading threads.
     """
@@ -71,10 +72,12 @@ class ModelRun:
         reader: Reader,
         sink: Sink,
         *,
+        watch: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.perf_counter,
         threads: int | None = None,
     ) -> None:
         self._backend, self._reader, self._sink, self._clock = backend, reader, sink, clock
+        self._watch = watch
         self._threads = threads or available_cpus()
         self._batch: NDArray[np.generic] = np.zeros((batch_size, *backend.input.shape), backend.input.dtype)
         self._stages = Stages()
@@ -159,7 +162,8 @@ class ModelRun:
 
     def _call_model(self, images: int) -> NDArray[np.float32]:
         try:
-            return self._backend.run(self._batch)
+            with self._watch():
+                return self._backend.run(self._batch)
         except BackendError:
             raise
         except Exception as error:

@@ -130,7 +130,10 @@ def _decoding_processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _become_decoder(parent: int) -> None:
-    become_child(parent, "repserve-decode")
+    try:
+        become_child(parent, "repserve-decode")
+    except SystemExit:
+        os._exit(1)  # the pool would print a traceback, for nobody
     # When one of its processes dies, the pool ends the others with SIGTERM and waits for them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -11,6 +11,7 @@ import click
 from repserve_bench.dataset import DatasetError
 from repserve_bench.offline.errors import OfflineError
 from repserve_server.errors import RepServeError
+from repserve_server.process import ended_by_signals
 from repserve_server.repository.config import RepositoryError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with ended_by_signals():
+                return command(*args, **kwargs)
         except (OfflineError, DatasetError, RepServeError, RepositoryError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split("\n"))) from error
         except KeyboardInterrupt:

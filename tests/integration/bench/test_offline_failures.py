@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -66,7 +67,8 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
+        self.process.poll()
+        with contextlib.suppress(ProcessLookupError):  # its children may live on without it
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate(timeout=WAIT)
 

@@ -75,7 +75,7 @@ def test_a_folder_within_or_a_link_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_a_run_that_ends_early_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_run_that_ends_early_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     folder = tmp_path / "dumps"
     dump(folder, "old")
 
@@ -86,7 +86,17 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path: Path, error: type[BaseEx
 
     with pytest.raises(error):
         fail()
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["dumps", "old_1.txt"]
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "dumps"
+    with DumpWriter(folder) as first:
+        first.write("a", SCORES)
+        with pytest.raises(OfflineError, match=r"another run writes to .*dumps now: wait for its end"):
+            dump(folder, "b")
+        first.write("c", SCORES)
+    assert sorted(path.name for path in folder.iterdir()) == ["a_1.txt", "c_1.txt"]
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class FaultyRuntime:
     precision = "f32"
     simulated = False
     any_size = False
+    output_name = "scores"
 
     def __init__(self, options: BackendOptions) -> None:
         self.input = TensorSpec("image", "uint8", options.preprocessing.shape, "NHWC")

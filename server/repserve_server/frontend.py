@@ -89,7 +89,7 @@ class Frontend:
         elif message.kind == "open":
             self._open_queue(body, message.descriptors[0])
         elif message.kind == "attach":
-            queue = self._models.queue(body["model"], body["version"])
+            queue = self._models.queue(body["revision"])
             link = Link(socket.socket(fileno=message.descriptors[0]))
             if queue is not None:
                 queue.attach(body["worker"], link)
@@ -112,9 +112,10 @@ class Frontend:
     def _open_queue(self, body: dict[str, Any], memory: int) -> None:
         area = SlotArea(SlotLayout.from_body(body["layout"]), memory)
         os.close(memory)
-        name, version = body["model"], body["version"]
-        metrics = self._metrics.for_queue(name, version)
-        self._models.open(name, version, ModelQueue(area, body["output"], body["best_image_seconds"], metrics))
+        model = (body["model"], body["version"])
+        metrics = self._metrics.for_queue(*model)
+        queue = ModelQueue(model, area, body["output"], body["best_image_seconds"], metrics)
+        self._models.open(body["revision"], queue)
 
     async def _drain(self) -> None:
         await self._health.drain()

@@ -64,6 +64,7 @@ class AclBackend:
             raise
         self.input: TensorSpec = self._models[0].input
         self.classes = self._models[0].classes
+        self.output_name = self._models[0].output_name
         self.batch_sizes = tuple(sorted(self._by_size))
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -59,6 +59,7 @@ class AclModel:
         file: where it came from.
         input: name, dtype, shape of one image and layout.
         classes: length of a row of scores.
+        output_name: the output's name.
         batch_sizes: what it can run, ascending.
     """
 
@@ -80,6 +81,7 @@ class AclModel:
             outputs = [Description.copy(tensor) for tensor in self._session.get_outputs()]
             self.input = _check_input(file, inputs)
             self.classes = _check_output(file, outputs)
+            self.output_name = outputs[0].name
             self._dynamic = inputs[0].shape[0] < 0
             self.batch_sizes = self._find_gears(inputs[0], gears) if self._dynamic else (inputs[0].shape[0],)
             if not self._dynamic:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "f32", "bf16"]
 InputKind = Literal["pixels", "tensor"]
+DEFAULT_OUTPUT_NAME = "scores"
+"""Of a model that gives its output no name."""
 
 
 class BackendError(RepServeError):
@@ -74,6 +76,7 @@ class Backend(Protocol):
         simulated: True when no device runs.
         input: what one image looks like.
         classes: length of a row of scores.
+        output_name: the name of the model's output.
         batch_sizes: the sizes to measure at warm-up, ascending. Where ``any_size`` is False, the only ones that can
             run; a smaller batch is padded to the next.
         any_size: True when every size up to the largest runs as it is.
@@ -84,6 +87,7 @@ class Backend(Protocol):
     simulated: bool
     input: TensorSpec
     classes: int
+    output_name: str
     batch_sizes: tuple[int, ...]
     any_size: bool
 

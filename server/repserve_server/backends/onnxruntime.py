@@ -53,6 +53,7 @@ class OnnxRuntimeBackend:
         if not isinstance(scores.shape[1], int):
             raise BackendError(f"{path}: the output has shape {scores.shape}, expected [batch, classes]")
         self.classes = int(scores.shape[1])
+        self.output_name = str(scores.name)
         self.batch_sizes = power_sizes(options.max_batch)
         self._session: Any = session
 

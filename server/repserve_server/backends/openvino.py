@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repserve_server.backends.base import (
+    DEFAULT_OUTPUT_NAME,
     BackendError,
     BackendOptions,
     TensorSpec,
@@ -63,6 +64,7 @@ class OpenVinoBackend:
         if shape.rank.get_length() < 2 or shape[1].is_dynamic:  # noqa: PLR2004
             raise BackendError(f"{path}: the output has shape {shape}, expected [batch, classes]")
         self.classes = int(shape[1].get_length())
+        self.output_name = model.output(0).any_name if model.output(0).names else DEFAULT_OUTPUT_NAME
         self.batch_sizes = power_sizes(options.max_batch)
         self._request: Any = compiled.create_infer_request()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repserve_server.backends.base import BackendError, BackendOptions, image_specs
+from repserve_server.backends.base import DEFAULT_OUTPUT_NAME, BackendError, BackendOptions, image_specs
 from repserve_server.backends.published import PUBLISHED_DEVICES
 from repserve_server.process import set_timer_slack
 
@@ -67,6 +67,7 @@ class SimulatedBackend:
         tensor, pixels = image_specs("simulated", options.preprocessing)
         self.input = tensor if options.input == "tensor" else pixels
         self.classes = options.classes or DEFAULT_CLASSES
+        self.output_name = DEFAULT_OUTPUT_NAME
         sizes = options.compiled_sizes or (1, options.max_batch)
         self.batch_sizes = tuple(sorted({size for size in sizes if size <= options.max_batch} | {1}))
         self.sleep_error = SleepError()

@@ -24,6 +24,13 @@ MAX_MESSAGE = 65_536
 MAX_ENTRIES = MAX_MESSAGE // _SUBMISSION.size - 1
 
 
+class Priority(IntEnum):
+    """Which images go first while several wait."""
+
+    NORMAL = 0
+    HIGH = 1
+
+
 class Submission(NamedTuple):
     """An image in a slot, waiting to be run before its deadline; ``alone``: in a batch of its own."""
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
 from repserve_server.imaging.model_input import as_model_input
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from repserve_server.dataplane.decoding import DecodePool
     from repserve_server.dataplane.metrics import FrontendMetrics
+    from repserve_server.dataplane.queue import ModelQueue
+
+Buffer: TypeAlias = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,81 +84,151 @@ class Dataplane:
         """Set when no new requests are taken any more."""
         return self._requests.draining
 
-    async def classify_encoded(self, data: bytes, model: str, version: str, deadline: float) -> Scored:
-        """Classify one encoded image.
+    async def classify_encoded(self, images: Sequence[bytes], model: str, version: str, call: Call) -> Scored:
+        """Classify encoded images, all by one version of the model.
 
         Args:
-            data: JPEG, PNG, WebP or BMP.
+            images: JPEG, PNG, WebP or BMP files, at least one.
             model: name of the model; empty for the only one.
             version: its version; empty for the newest.
-            deadline: when the answer must be there, in seconds of ``time.monotonic``.
+            call: by when, for whom, how urgent.
 
         Raises:
-            RepServeError: whatever kept the image from being classified.
+            RepServeError: whatever kept an image from being classified; none is answered then.
         """
         with self._requests:
             served = self.models.find(model, version)
-            if deadline <= self._clock():
-                raise DeadlineError("the deadline passed before the image was decoded")
+            _check_count(len(images))
+            self._check_deadline(call)
             queue = served.queue
-            slots = queue.admit(1)
-            try:
-                seconds = await self._decoding.decode(
-                    data,
-                    served.info.preprocessing,
-                    queue.area.images[slots[0]],
-                    lambda: queue.give_back(slots),
-                    deadline,
-                )
-            except ImageError as error:
-                self._metrics.count_rejected_image(error.kind)
-                raise
-            self._metrics.decode_seconds.observe(seconds)
-            return Scored(served.info, await self._run(served, slots, deadline), seconds)
+            slots = queue.admit(len(images))
+            seconds = await self._decode_all(images, served, slots, call)
+            return Scored(served.info, await self._run(served, slots, call), seconds)
 
-    async def classify_pixels(self, data: bytes, images: int, model: str, version: str, deadline: float) -> Scored:
+    async def classify_pixels(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
         """Classify images that are already resized and cropped.
 
         Args:
             data: uint8, row-major [images, crop, crop, 3], RGB.
-            images: how many there are, from 1 to the model's largest batch.
+            images: how many there are, at least one.
             model: as for ``classify_encoded``.
             version: as for ``classify_encoded``.
-            deadline: as for ``classify_encoded``.
+            call: as for ``classify_encoded``.
 
         Raises:
             RepServeError: whatever kept the images from being classified.
         """
         with self._requests:
             served = self.models.find(model, version)
-            _check_pixels(data, images, served.info)
+            preprocessing = served.info.preprocessing
+            pixels = _as_array(data, images, preprocessing.shape, "uint8")
+            self._check_deadline(call)
             slots = served.queue.admit(images)
-            area, preprocessing = served.queue.area.images, served.info.preprocessing
-            pixels = np.frombuffer(data, np.uint8).reshape(images, *preprocessing.shape)
-            rows = as_model_input(pixels, preprocessing, area.dtype)
-            if slots[-1] - slots[0] == images - 1:
-                area[slots[0] : slots[0] + images] = rows
-            else:
-                area[slots] = rows
-            return Scored(served.info, await self._run(served, slots, deadline), 0.0)
+            _write(served.queue.area.images, slots, as_model_input(pixels, preprocessing, served.dtype))
+            return Scored(served.info, await self._run(served, slots, call), 0.0)
+
+    async def classify_tensor(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
+        """Classify images that are already what the model's own float32 input takes.
+
+        Args:
+            data: float32, row-major [images, *input], where ``ModelInfo.input`` tells the shape.
+            images: how many there are, at least one.
+            model: as for ``classify_encoded``.
+            version: as for ``classify_encoded``.
+            call: as for ``classify_encoded``.
+
+        Raises:
+            RepServeError: whatever kept the images from being classified.
+        """
+        with self._requests:
+            served = self.models.find(model, version)
+            if served.dtype != np.float32:
+                raise InvalidRequestError(
+                    f"model {served.info.name!r} takes uint8 pixels and normalises them itself; send these"
+                )
+            tensor = _as_array(data, images, served.queue.area.layout.shape, "float32")
+            self._check_deadline(call)
+            slots = served.queue.admit(images)
+            _write(served.queue.area.images, slots, tensor)
+            return Scored(served.info, await self._run(served, slots, call), 0.0)
 
     async def drain(self) -> None:
         """Take no more requests, and return when the last one that was taken is answered."""
         await self._requests.drain()
 
-    async def _run(self, served: ServedModel, slots: list[int], deadline: float) -> list[ImageScores]:
-        images = await served.queue.run(slots, deadline)
+    def _check_deadline(self, call: Call) -> None:
+        if call.deadline <= self._clock():
+            raise DeadlineError("the deadline passed before the request was admitted")
+
+    async def _decode_all(self, images: Sequence[bytes], served: ServedModel, slots: list[int], call: Call) -> float:
+        """Decode each image into its slot; returns the seconds that took, added up over the threads.
+
+        If one fails, or the call is cancelled, every slot is given back once no thread writes to it any more.
+        """
+        queue = served.queue
+        work = [
+            self._decoding.decode(
+                image,
+                served.info.preprocessing,
+                queue.area.images[slot],
+                partial(queue.give_back, (slot,)),
+                call.deadline,
+            )
+            for image, slot in zip(images, slots, strict=True)
+        ]
+        try:
+            seconds = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+        except BaseException as error:
+            self._end_decoding(queue, work, slots)
+            if not isinstance(error, ImageError):
+                raise
+            self._metrics.count_rejected_image(error.kind)
+            raise _name_image(error, work) from error
+        for one in seconds:
+            self._metrics.decode_seconds.observe(one)
+        return sum(seconds)
+
+    def _end_decoding(self, queue: ModelQueue, work: Sequence[asyncio.Future[float]], slots: Sequence[int]) -> None:
+        """Stop the decoding of a request that has failed; slots that are decoded already are given back here."""
+        for future, slot in zip(work, slots, strict=True):
+            if future.done() and not future.cancelled() and future.exception() is None:
+                queue.give_back((slot,))
+            future.cancel()
+
+    async def _run(self, served: ServedModel, slots: list[int], call: Call) -> list[ImageScores]:
+        images = await served.queue.run(slots, call.deadline)
         self._metrics.images.inc(len(images))
         return images
 
 
-def _check_pixels(data: bytes, images: int, info: ModelInfo) -> None:
-    if not 1 <= images <= info.max_batch:
-        raise InvalidRequestError(
-            f"pixels.count is {images}; model {info.name!r} takes 1 to {info.max_batch} images a request"
-        )
-    crop, expected = info.preprocessing.crop, images * info.preprocessing.image_bytes
-    if len(data) != expected:
-        raise InvalidRequestError(
-            f"pixels.data has {len(data)} bytes; {images} x {crop} x {crop} x 3 uint8 values are {expected}"
-        )
+def _name_image(error: ImageError, work: Sequence[asyncio.Future[float]]) -> ImageError:
+    """The error of one image of several, with the image's place."""
+    if len(work) == 1:
+        return error
+    row = next(
+        i for i, future in enumerate(work) if future.done() and not future.cancelled() and future.exception() is error
+    )
+    return ImageError(f"image {row} of {len(work)}, counted from 0: {error.message}", kind=error.kind)
+
+
+def _check_count(images: int) -> None:
+    if images < 1:
+        raise InvalidRequestError("the request holds no image; send at least one")
+
+
+def _as_array(data: Buffer, images: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    _check_count(images)
+    got = memoryview(data).nbytes
+    values = " x ".join(str(side) for side in (images, *shape))
+    expected = images * math.prod(shape) * np.dtype(dtype).itemsize
+    if got != expected:
+        raise InvalidRequestError(f"the images have {got} bytes; {values} {dtype} values are {expected}")
+    return np.frombuffer(data, dtype).reshape(images, *shape)
+
+
+def _write(area: NDArray[np.generic], slots: list[int], rows: NDArray[np.generic]) -> None:
+    """Write images into their slots: one copy where these lie side by side."""
+    if slots[-1] - slots[0] == len(slots) - 1:
+        area[slots[0] : slots[0] + len(slots)] = rows
+    else:
+        area[slots] = rows

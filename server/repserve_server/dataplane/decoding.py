@@ -49,31 +49,25 @@ class DecodePool:
         for thread in self._threads:
             thread.start()
 
-    async def decode(
+    def decode(
         self,
         data: bytes,
         preprocessing: Preprocessing,
         out: NDArray[np.generic],
         release: Callable[[], None],
         deadline: float = math.inf,
-    ) -> float:
-        """Decode and preprocess ``data`` into ``out``, a slot of either kind, and return the seconds it took.
+    ) -> asyncio.Future[float]:
+        """Decode and preprocess ``data`` into ``out``, a slot of either kind; the future gives the seconds it took.
 
-        If this fails or is cancelled, ``release`` is called once no thread writes to ``out`` any more.
+        If this fails or the future is cancelled, ``release`` is called once no thread writes to ``out`` any more. A
+        future that has its result no longer can be cancelled: whoever does not want it releases the slot.
 
-        Raises:
-            ImageError: the image is not accepted.
-            DeadlineError: ``deadline``, a time of the pool's clock, passed while the image waited for a thread.
+        The future may raise ``ImageError``, when the image is not accepted, and ``DeadlineError``, when ``deadline``, a
+        time of the pool's clock, passed while the image waited for a thread.
         """
         future: asyncio.Future[float] = self._loop.create_future()
         self._work.put(_Work(data, preprocessing, out, deadline, future, release))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # Cancelled after the image was done and before this coroutine could go on: nobody else releases it.
-            if future.done() and not future.cancelled() and future.exception() is None:
-                release()
-            raise
+        return future
 
     def close(self) -> None:
         """End the threads once the images that wait are decoded."""

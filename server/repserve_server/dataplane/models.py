@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,9 +10,11 @@ from repserve_server.errors import ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from repserve_server.dataplane.queue import ModelQueue
 
-ModelState = Literal["absent", "loading", "ready", "restarting", "failed"]
+ModelState = Literal["absent", "unloaded", "loading", "ready", "restarting", "failed"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,21 @@ class InstanceInfo:
 
 
 @dataclass(frozen=True)
+class InputInfo:
+    """What one image is when it reaches the model: the input's name, the dtype and shape of a slot."""
+
+    name: str = ""
+    dtype: str = "uint8"
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelInfo:
-    """A version of a model as the supervisor describes it; version is empty when there is none."""
+    """A version of a model as the supervisor describes it; version is empty when there is none.
+
+    ``revision`` tells apart what was loaded at different times: a version whose files change is loaded anew under the
+    same number. A later load has a larger revision.
+    """
 
     name: str
     version: str
@@ -39,6 +55,9 @@ class ModelInfo:
     max_batch: int = 0
     classes: int = 0
     instances: tuple[InstanceInfo, ...] = ()
+    revision: int = 0
+    input: InputInfo = field(default_factory=InputInfo)
+    output_name: str = ""
 
     @classmethod
     def from_body(cls, body: dict[str, Any], labels: tuple[str, ...]) -> ModelInfo:
@@ -48,14 +67,27 @@ class ModelInfo:
             for entry in body["instances"]
         )
         preprocessing = Preprocessing.model_validate(body["preprocessing"])
-        return cls(**{**body, "labels": labels, "preprocessing": preprocessing, "instances": instances})
+        shape = {**body["input"], "shape": tuple(body["input"]["shape"])}
+        made = {"labels": labels, "preprocessing": preprocessing, "instances": instances, "input": InputInfo(**shape)}
+        return cls(**{**body, **made})
 
     def to_body(self) -> dict[str, Any]:
         """This description as the content of a control message; labels travel apart, once."""
         body = {
             name: getattr(self, name)
-            for name in ("name", "version", "state", "reason", "caution", "max_batch", "classes")
+            for name in (
+                "name",
+                "version",
+                "state",
+                "reason",
+                "caution",
+                "max_batch",
+                "classes",
+                "revision",
+                "output_name",
+            )
         }
+        body["input"] = asdict(self.input)
         body["preprocessing"] = self.preprocessing.model_dump()
         body["instances"] = [asdict(instance) for instance in self.instances]
         return body
@@ -73,42 +105,56 @@ class ServedModel:
     info: ModelInfo
     queue: ModelQueue
 
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of the images in its slots: uint8 pixels, or the float32 tensor that the model itself takes."""
+        return self.queue.area.images.dtype
+
 
 class ModelTable:
     """Looks up models by the names that requests use."""
 
     def __init__(self) -> None:
-        self._infos: dict[tuple[str, str], ModelInfo] = {}
-        self._queues: dict[tuple[str, str], ModelQueue] = {}
+        self._infos: list[ModelInfo] = []
+        self._queues: dict[int, ModelQueue] = {}
         self._served: dict[tuple[str, str], ServedModel] = {}
 
     @property
     def infos(self) -> list[ModelInfo]:
-        """Every model of the repository."""
-        return list(self._infos.values())
+        """Every version of every model of the repository that is served or to be served."""
+        return list(self._infos)
 
     @property
     def queues(self) -> list[ModelQueue]:
-        """The queues of the versions that are or were ready."""
+        """The queues of all revisions that are or were ready."""
         return list(self._queues.values())
 
     def occupied(self) -> dict[tuple[str, str], int]:
-        """How many images each queue holds, by model and version."""
-        return {key: queue.occupied for key, queue in self._queues.items()}
+        """How many images each model version's queues hold."""
+        images: dict[tuple[str, str], int] = {}
+        for queue in self._queues.values():
+            images[queue.model] = images.get(queue.model, 0) + queue.occupied
+        return images
 
-    def update(self, infos: list[ModelInfo]) -> None:
+    def update(self, infos: Sequence[ModelInfo]) -> None:
         """Take the supervisor's newest description."""
-        self._infos = {(info.name, info.version): info for info in infos}
+        self._infos = list(infos)
         self._index()
 
-    def open(self, name: str, version: str, queue: ModelQueue) -> None:
-        """Give a version its queue."""
-        self._queues[name, version] = queue
+    def open(self, revision: int, queue: ModelQueue) -> None:
+        """Give a revision its queue."""
+        self._queues[revision] = queue
         self._index()
 
-    def queue(self, name: str, version: str) -> ModelQueue | None:
-        """The queue of a version, if it has one."""
-        return self._queues.get((name, version))
+    def close(self, revision: int) -> ModelQueue | None:
+        """Forget a revision's queue and return it, if it has one."""
+        queue = self._queues.pop(revision, None)
+        self._index()
+        return queue
+
+    def queue(self, revision: int) -> ModelQueue | None:
+        """The queue of a revision, if it has one."""
+        return self._queues.get(revision)
 
     def find(self, name: str, version: str) -> ServedModel:
         """The version that a request means; empty strings mean the only model and the newest version.
@@ -122,26 +168,25 @@ class ModelTable:
 
     def _index(self) -> None:
         """Name every way to ask for a version that answers; one being restarted still queues images."""
+        answering = [info for info in self._infos if info.state in ("ready", "restarting")]
         self._served = {}
-        for key, info in self._infos.items():
-            if key in self._queues and info.state in ("ready", "restarting"):
-                served = ServedModel(info, self._queues[key])
-                self._served[key] = served
-                newest = self._served.get((info.name, ""))
-                if newest is None or int(newest.info.version) < int(info.version):
-                    self._served[info.name, ""] = served
-        names = {name for name, version in self._served if version == ""}
+        # The last one named wins: the newest version, and of that the newest revision.
+        for info in sorted(answering, key=lambda info: (int(info.version), info.revision)):
+            queue = self._queues.get(info.revision)
+            if queue is not None:
+                self._served[info.name, info.version] = self._served[info.name, ""] = ServedModel(info, queue)
+        names = {name for name, _ in self._served}
         if len(names) == 1:
             self._served |= {("", version): served for (_, version), served in self._served.items()}
 
     def _explain(self, name: str, version: str) -> ServedModel:
-        names = sorted({info.name for info in self._infos.values()})
+        names = sorted({info.name for info in self._infos})
         if name == "":
             ready = sorted({model for model, asked in self._served if model and asked == ""})
             if ready:
                 raise ModelNotFoundError(f"the request names no model and several are served: {', '.join(ready)}")
             raise ModelUnavailableError("no model is ready yet; try again soon")
-        versions = [info for info in self._infos.values() if info.name == name]
+        versions = [info for info in self._infos if info.name == name]
         if not versions:
             raise ModelNotFoundError(f"there is no model {name!r}; the repository has {', '.join(names) or 'none'}")
         info = next((info for info in versions if version in ("", info.version)), None)

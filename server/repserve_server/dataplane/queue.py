@@ -37,17 +37,20 @@ SWEEP_SECONDS = 0.02
 class ModelQueue:
     """Admits images, hands their slots to the least loaded worker, and completes requests.
 
-    All methods are called from the event loop's thread.
+    All methods are called from the event loop's thread. ``model`` is the name and version whose queue it is.
     """
 
     def __init__(
         self,
+        model: tuple[str, str],
         area: SlotArea,
         output: Output,
         best_image_seconds: float,
         metrics: QueueMetrics,
+        *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.model = model
         self.area = area
         self._output = output
         self._best_image_seconds = best_image_seconds

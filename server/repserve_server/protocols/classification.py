@@ -11,6 +11,7 @@ import grpc
 
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
 from repserve_server.errors import DrainingError, InferenceError, InvalidRequestError, RepServeError
 from repserve_server.protocols.answer_stream import AnswerStream
@@ -119,12 +120,12 @@ class ClassificationService(ClassificationServicer):
         kind = request.WhichOneof("input")
         if kind == "encoded_image":
             return await self._dataplane.classify_encoded(
-                request.encoded_image, request.model, request.version, deadline
+                (request.encoded_image,), request.model, request.version, Call(deadline)
             )
         if kind == "pixels":
             pixels = request.pixels
             return await self._dataplane.classify_pixels(
-                pixels.data, pixels.count, request.model, request.version, deadline
+                pixels.data, pixels.count, request.model, request.version, Call(deadline)
             )
         raise InvalidRequestError("the request has no input: set encoded_image or pixels")
 

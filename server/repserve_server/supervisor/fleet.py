@@ -192,7 +192,7 @@ class Fleet:
 
     def _take_ready(self, model: ModelVersion, worker: Worker, message: ControlMessage) -> None:
         body = message.body
-        shape = {key: body[key] for key in ("shape", "dtype", "classes")}
+        shape = {key: body[key] for key in ("shape", "dtype", "classes", "input_name", "output_name")}
         if model.shape_body and shape != model.shape_body and worker.child is not None:
             # All workers of a model share slots: one that reads them otherwise would answer wrongly.
             worker.failure = f"it takes or gives {shape}, and the model's first worker {model.shape_body}"
@@ -231,7 +231,7 @@ class Fleet:
         if worker.child is None or worker.ready is None:
             return
         layout = model.layout(self._settings.queue_size)
-        names = {"model": model.name, "version": model.version}
+        names = {"model": model.name, "version": model.version, "revision": model.revision}
         if model not in place.areas:
             place.areas[model] = create_area_descriptor(layout, f"repserve:{model.name}/{model.version}")
             frontend.send(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from repserve_server.channel.slots import SlotLayout
-from repserve_server.dataplane.models import InstanceInfo, ModelInfo, ModelState
+from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo, ModelState
 from repserve_server.repository.scan import ModelFolder
 from repserve_server.settings import Settings
 from repserve_server.supervisor.backoff import Backoff
@@ -15,6 +16,9 @@ from repserve_server.supervisor.child import Child
 
 LOAD_ATTEMPTS = 3
 """Crashes while loading after which a worker is given up."""
+
+
+_revisions = itertools.count(1)
 
 
 @dataclass(eq=False)
@@ -36,6 +40,7 @@ class ModelVersion:
     """One version of a model and its workers."""
 
     def __init__(self, folder: ModelFolder, settings: Settings) -> None:
+        self.revision = next(_revisions)
         self.folder = folder
         self.version = str(folder.versions[-1]) if folder.versions else ""
         self.max_batch = min(folder.config.max_batch, settings.max_batch or folder.config.max_batch)
@@ -116,6 +121,13 @@ class ModelVersion:
             preprocessing=self.folder.config.preprocessing,
             max_batch=self.max_batch,
             classes=self.shape_body.get("classes", 0),
+            revision=self.revision,
+            input=InputInfo(
+                self.shape_body.get("input_name", ""),
+                self.shape_body.get("dtype", ""),
+                tuple(self.shape_body.get("shape", ())),
+            ),
+            output_name=self.shape_body.get("output_name", ""),
             instances=tuple(
                 InstanceInfo(
                     device=worker.device,

@@ -27,7 +27,7 @@ import numpy as np
 from repserve_server.backends.base import BackendError, TensorSpec
 
 class Model:
-    name, precision, simulated, any_size = "broken", "f32", False, False
+    name, precision, simulated, any_size, output_name = "broken", "f32", False, False, "scores"
 
     def __init__(self, options):
         os.write(1, b"printed from C\\n")

@@ -39,6 +39,7 @@ class FakeBackend:
     precision = "f32"
     simulated = False
     any_size = False
+    output_name = "scores"
 
     def __init__(self, batch_sizes: tuple[int, ...] = (1, 16)) -> None:
         self.input = TensorSpec("image", "uint8", IMAGE_SHAPE, "NHWC")

@@ -99,7 +99,9 @@ class QueueHarness:
         self.area, self._worker_area = map_area(slot_layout(slots, dtype), mappings=2)
         self.clock = FakeClock()
         self.metrics = FrontendMetrics()
-        self.queue = ModelQueue(self.area, "logits", 0.01, self.metrics.for_queue("digits", "1"), self.clock)
+        self.queue = ModelQueue(
+            ("digits", "1"), self.area, "logits", 0.01, self.metrics.for_queue("digits", "1"), clock=self.clock
+        )
         self._contents = 0
 
     def start_worker(self, name: str = "worker 1") -> HandWorker:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.models import ModelInfo, ModelTable
@@ -27,11 +28,11 @@ class DataplaneHarness(QueueHarness):
     def __init__(self, slots: int = 8, dtype: str = "uint8") -> None:
         super().__init__(slots, dtype)
         models = ModelTable()
-        models.open("digits", "1", self.queue)
+        models.open(0, self.queue)
         models.update([ModelInfo("digits", "1", "ready", "", preprocessing=PIXELS, max_batch=4, classes=4)])
         self.decoding = DecodePool(1, 1_000_000, self.clock)
         self.dataplane = Dataplane(models, self.decoding, self.metrics, self.clock)
-        self.deadline = self.clock.now + 100.0
+        self.call = Call(self.clock.now + 100.0)
 
     async def until_submitted(self) -> None:
         """Until the queue holds a flight: decoding is over and the image is with its worker."""
@@ -40,6 +41,14 @@ class DataplaneHarness(QueueHarness):
                 return
             await settle(1)
         raise AssertionError("nothing reached the queue")
+
+    async def until_free(self) -> None:
+        """Until every slot is back."""
+        for _ in range(100_000):
+            if self.queue.occupied == 0:
+                return
+            await settle(1)
+        raise AssertionError("a slot stays taken")
 
 
 def png(grey: int) -> bytes:
@@ -52,7 +61,7 @@ def test_an_encoded_image_comes_back_as_scores() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         worker = harness.start_worker()
-        task = asyncio.ensure_future(harness.dataplane.classify_encoded(png(9), "digits", "", harness.deadline))
+        task = asyncio.ensure_future(harness.dataplane.classify_encoded((png(9),), "digits", "", harness.call))
         await harness.until_submitted()
         await settle()
         worker.answer(worker.read())
@@ -70,11 +79,11 @@ def test_a_model_of_float32_input_gets_normalised_images_from_both_kinds_of_requ
     async def test() -> None:
         harness = DataplaneHarness(dtype="float32")
         worker = harness.start_worker()
-        encoded = asyncio.ensure_future(harness.dataplane.classify_encoded(png(9), "digits", "", harness.deadline))
+        encoded = asyncio.ensure_future(harness.dataplane.classify_encoded((png(9),), "digits", "", harness.call))
         await harness.until_submitted()
         pixels = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
         cropped = asyncio.ensure_future(
-            harness.dataplane.classify_pixels(pixels.tobytes(), 2, "digits", "", harness.deadline)
+            harness.dataplane.classify_pixels(pixels.tobytes(), 2, "digits", "", harness.call)
         )
         await settle()
         submitted = worker.read()
@@ -98,9 +107,7 @@ def test_pixels_come_back_as_scores_in_order(scattered: bool) -> None:
             taken = harness.queue.admit(4)
             harness.queue.give_back([taken[0], taken[2]])
         rows = np.random.default_rng(1).integers(0, 256, (3, 2, 2, 3), np.uint8)
-        task = asyncio.ensure_future(
-            harness.dataplane.classify_pixels(rows.tobytes(), 3, "digits", "1", harness.deadline)
-        )
+        task = asyncio.ensure_future(harness.dataplane.classify_pixels(rows.tobytes(), 3, "digits", "1", harness.call))
         await settle()
         worker.answer(worker.read())
         scored = await asyncio.wait_for(task, WAIT_SECONDS)
@@ -112,17 +119,17 @@ def test_pixels_come_back_as_scores_in_order(scattered: bool) -> None:
 @pytest.mark.parametrize(
     ("images", "size", "message"),
     [
-        (0, 0, r"pixels\.count is 0; model 'digits' takes 1 to 4 images"),
-        (5, 60, r"pixels\.count is 5; model 'digits' takes 1 to 4 images"),
-        (2, 23, r"pixels\.data has 23 bytes; 2 x 2 x 2 x 3 uint8 values are 24"),
-        (1, 0, r"pixels\.data has 0 bytes"),
+        (0, 0, "the request holds no image"),
+        (2, 23, "the images have 23 bytes; 2 x 2 x 2 x 3 uint8 values are 24"),
+        (1, 0, "the images have 0 bytes"),
+        (9, 108, "the request has 9 images and the queue holds 8"),
     ],
 )
 def test_pixels_of_a_wrong_size_are_refused_and_take_no_slot(images: int, size: int, message: str) -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(InvalidRequestError, match=message):
-            await harness.dataplane.classify_pixels(bytes(size), images, "digits", "", harness.deadline)
+            await harness.dataplane.classify_pixels(bytes(size), images, "digits", "", harness.call)
         assert harness.queue.occupied == 0
 
     run_async(test)
@@ -132,7 +139,7 @@ def test_a_corrupt_image_gives_its_slot_back_and_is_counted() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(ImageError) as caught:
-            await harness.dataplane.classify_encoded(png(9)[:40], "digits", "", harness.deadline)
+            await harness.dataplane.classify_encoded((png(9)[:40],), "digits", "", harness.call)
         await settle()
         assert harness.queue.occupied == 0
         value = harness.metrics.registry.get_sample_value("repserve_rejected_images_total", {"kind": caught.value.kind})
@@ -141,11 +148,80 @@ def test_a_corrupt_image_gives_its_slot_back_and_is_counted() -> None:
     run_async(test)
 
 
+def test_a_corrupt_image_among_several_is_named_and_no_slot_stays_taken() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness()
+        images = (png(1), png(9)[:40], png(3))
+        with pytest.raises(ImageError, match="image 1 of 3, counted from 0: "):
+            await harness.dataplane.classify_encoded(images, "digits", "", harness.call)
+        await harness.until_free()
+
+    run_async(test)
+
+
+def test_several_encoded_images_are_answered_in_order() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness()
+        worker = harness.start_worker()
+        images = [png(grey) for grey in (7, 5, 6)]
+        task = asyncio.ensure_future(harness.dataplane.classify_encoded(images, "digits", "", harness.call))
+        await harness.until_submitted()
+        await settle()
+        worker.answer(worker.read())
+        scored = await asyncio.wait_for(task, WAIT_SECONDS)
+        assert [first_score(image) for image in scored.images] == [7 * 12, 5 * 12, 6 * 12]
+
+    run_async(test)
+
+
+def test_a_request_cancelled_just_as_its_images_are_decoded_gives_its_slots_back() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness()
+        task = asyncio.ensure_future(harness.dataplane.classify_encoded((png(1), png(2)), "digits", "", harness.call))
+        complete = harness.decoding._complete
+
+        def complete_and_cancel() -> None:
+            complete()
+            task.cancel()
+
+        harness.decoding._complete = complete_and_cancel  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), WAIT_SECONDS)
+        await harness.until_free()
+
+    run_async(test)
+
+
+def test_a_tensor_is_taken_where_the_model_itself_takes_float32() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness(dtype="float32")
+        worker = harness.start_worker()
+        rows = np.random.default_rng(1).random((2, 3, 2, 2), np.float32)
+        task = asyncio.ensure_future(harness.dataplane.classify_tensor(rows.tobytes(), 2, "digits", "", harness.call))
+        await settle()
+        submitted = worker.read()
+        assert (np.stack([harness.area.images[entry.slot] for entry in submitted]) == rows).all()
+        worker.answer(submitted)
+        assert len((await asyncio.wait_for(task, WAIT_SECONDS)).images) == 2
+
+    run_async(test)
+
+
+def test_a_tensor_is_refused_where_the_model_takes_pixels() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness()
+        with pytest.raises(InvalidRequestError, match="model 'digits' takes uint8 pixels"):
+            await harness.dataplane.classify_tensor(bytes(48), 1, "digits", "", harness.call)
+        assert harness.queue.occupied == 0
+
+    run_async(test)
+
+
 def test_an_unknown_model_takes_no_slot() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(ModelNotFoundError):
-            await harness.dataplane.classify_encoded(png(9), "cats", "", harness.deadline)
+            await harness.dataplane.classify_encoded((png(9),), "cats", "", harness.call)
         assert harness.queue.occupied == 0
         await asyncio.wait_for(harness.dataplane.drain(), WAIT_SECONDS)
 
@@ -156,7 +232,7 @@ def test_a_request_that_is_late_after_decoding_gives_its_slot_back() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(DeadlineError):
-            await harness.dataplane.classify_encoded(png(9), "digits", "", harness.clock.now - 1.0)
+            await harness.dataplane.classify_encoded((png(9),), "digits", "", Call(harness.clock.now - 1.0))
         assert harness.queue.occupied == 0
 
     run_async(test)
@@ -166,15 +242,15 @@ def test_a_drain_waits_for_what_is_in_flight_and_refuses_the_rest() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         worker = harness.start_worker()
-        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.deadline))
+        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.call))
         await settle()
         drain = asyncio.ensure_future(harness.dataplane.drain())
         await settle()
         assert not drain.done()
         with pytest.raises(DrainingError):
-            await harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.deadline)
+            await harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.call)
         with pytest.raises(DrainingError):
-            await harness.dataplane.classify_encoded(png(9), "digits", "", harness.deadline)
+            await harness.dataplane.classify_encoded((png(9),), "digits", "", harness.call)
         worker.answer(worker.read())
         assert len((await asyncio.wait_for(request, WAIT_SECONDS)).images) == 1
         await asyncio.wait_for(drain, WAIT_SECONDS)
@@ -194,7 +270,7 @@ def test_a_drain_with_nothing_in_flight_is_over_at_once() -> None:
 def test_cancelled_requests_count_as_ended_for_a_drain() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
-        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.deadline))
+        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.call))
         await settle()
         drain = asyncio.ensure_future(harness.dataplane.drain())
         request.cancel()

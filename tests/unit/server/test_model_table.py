@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from repserve_server.dataplane.models import InstanceInfo, ModelInfo, ModelState, ModelTable
+from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo, ModelState, ModelTable
 from repserve_server.dataplane.queue import ModelQueue
 from repserve_server.errors import ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
@@ -18,9 +18,12 @@ class QueueStandIn:
 
     occupied = 3
 
+    def __init__(self, entry: ModelInfo) -> None:
+        self.model = (entry.name, entry.version)
 
-def info(name: str, version: str = "1", state: ModelState = "ready", reason: str = "") -> ModelInfo:
-    return ModelInfo(name, version, state, reason, classes=10, max_batch=16)
+
+def info(name: str, version: str = "1", state: ModelState = "ready", reason: str = "", revision: int = 0) -> ModelInfo:
+    return ModelInfo(name, version, state, reason, classes=10, max_batch=16, revision=revision)
 
 
 def table(*infos: ModelInfo) -> ModelTable:
@@ -28,7 +31,7 @@ def table(*infos: ModelInfo) -> ModelTable:
     made = ModelTable()
     for entry in infos:
         if entry.state in ("ready", "restarting"):
-            made.open(entry.name, entry.version, cast("ModelQueue", QueueStandIn()))
+            made.open(entry.revision, cast("ModelQueue", QueueStandIn(entry)))
     made.update(list(infos))
     return made
 
@@ -37,14 +40,25 @@ def test_a_model_is_found_by_name_and_version_and_alone_without_a_name() -> None
     models = table(info("digits"))
     for name, version in (("digits", "1"), ("digits", ""), ("", "")):
         assert models.find(name, version).info.name == "digits"
-    assert models.find("digits", "").queue is models.queue("digits", "1")
+    assert models.find("digits", "").queue is models.queue(0)
 
 
 def test_the_newest_version_is_the_highest_number() -> None:
-    models = table(info("digits", "9"), info("digits", "10"), info("digits", "2"))
+    models = table(info("digits", "9", revision=1), info("digits", "10", revision=2), info("digits", "2", revision=3))
     assert models.find("digits", "").info.version == "10"
     assert models.find("", "").info.version == "10"
     assert models.find("digits", "9").info.version == "9"
+
+
+def test_of_one_version_the_newest_revision_that_answers_is_served() -> None:
+    loading, ready = info("digits", state="loading", revision=3), info("digits", revision=2)
+    models = table(info("digits", revision=1), loading, ready)
+    assert models.find("digits", "1").info.revision == 2
+    models.open(3, cast("ModelQueue", QueueStandIn(loading)))
+    models.update([ready, info("digits", revision=3)])
+    assert models.find("digits", "").info.revision == 3
+    models.close(3)
+    assert models.find("digits", "").info.revision == 2
 
 
 def test_a_model_being_restarted_still_queues_images() -> None:
@@ -86,7 +100,7 @@ def test_a_ready_model_without_its_queue_is_not_found_yet() -> None:
     models.update([info("digits")])
     with pytest.raises(ModelUnavailableError, match="try again soon"):
         models.find("digits", "")
-    models.open("digits", "1", cast("ModelQueue", QueueStandIn()))
+    models.open(0, cast("ModelQueue", QueueStandIn(info("digits"))))
     assert models.find("digits", "").info.name == "digits"
     assert models.occupied() == {("digits", "1"): 3}
 
@@ -109,6 +123,9 @@ def test_a_description_survives_its_trip_through_a_message() -> None:
         max_batch=8,
         classes=2,
         instances=(InstanceInfo("sim:310p", "simulated", "none", True, {1: 0.5, 16: 1.25}),),
+        revision=7,
+        input=InputInfo("image", "float32", (3, 48, 48)),
+        output_name="scores",
     )
     body = json.loads(json.dumps(sent.to_body()))
     assert ModelInfo.from_body(body, ("zero", "one")) == sent

@@ -114,7 +114,7 @@ class ModelInfo:
     resize: int = 0
     """Length in pixels to which the shorter side is scaled before the crop; 0 from a server that does not say."""
     max_batch: int = 0
-    """Most images in a request; 0 from a server that does not say."""
+    """Most images in a batch; 0 from a server that does not say."""
     caution: str = ""
     """Why its answers mean nothing, such as random weights; empty for a real model."""
 

@@ -93,7 +93,7 @@ class Client:
 
         Args:
             image: Encoded bytes, the path of an image, or RGB pixels that are already cropped: uint8
-                ``[crop, crop, 3]`` or ``[n, crop, crop, 3]``, split over several batches where n is more than the largest.
+                ``[crop, crop, 3]`` or ``[n, crop, crop, 3]``; more than the model's largest batch run in several.
             model: Name of the model; may be empty when the server serves exactly one.
             version: Version of the model; empty means the newest one that is served.
             top_k: How many classes to return for each image.

@@ -146,7 +146,7 @@ class RunningServer:
 
     def children(self, role: str) -> list[psutil.Process]:
         """The processes of a role: ``frontend`` or ``worker``."""
-        module = {"frontend": "repserve_server.frontend", "worker": "repserve_server.worker.process"}[role]
+        module = {"frontend": "repserve_server.frontend.process", "worker": "repserve_server.worker.process"}[role]
         found = []
         for process in self.family()[1:]:
             try:

@@ -89,7 +89,7 @@ def models(model_repository: Path) -> None:
         raise click.ClickException(f"{model_repository} holds no model folders")
     width = max(len(folder.name) for folder in folders)
     for folder in folders:
-        state = f"version {folder.versions[-1]}" if not folder.problem else f"not ready: {folder.problem}"
+        state = f"version {folder.versions[-1].number}" if not folder.problem else f"not ready: {folder.problem}"
         click.echo(f"{folder.name:<{width}}  {state}")
         if folder.caution:
             click.echo(f"{'':<{width}}  {folder.caution}")

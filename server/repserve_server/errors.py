@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
 
 
 class Status(Enum):
@@ -12,7 +11,9 @@ class Status(Enum):
     INVALID_ARGUMENT = (3, 400)
     DEADLINE_EXCEEDED = (4, 504)
     NOT_FOUND = (5, 404)
+    ALREADY_EXISTS = (6, 409)
     RESOURCE_EXHAUSTED = (8, 429)
+    FAILED_PRECONDITION = (9, 400)
     INTERNAL = (13, 500)
     UNAVAILABLE = (14, 503)
 
@@ -30,7 +31,7 @@ class Status(Enum):
 class RepServeError(Exception):
     """An error with a status; its message names what was wrong, what was expected and what to do."""
 
-    status: ClassVar[Status] = Status.INTERNAL
+    status: Status = Status.INTERNAL
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -73,6 +74,44 @@ class DrainingError(RepServeError):
     """The server is shutting down and takes no new requests."""
 
     status = Status.UNAVAILABLE
+
+
+class ServerUnavailableError(RepServeError):
+    """A part of the server that is needed for the answer is not there now."""
+
+    status = Status.UNAVAILABLE
+
+
+class NotAllowedError(RepServeError):
+    """The server is not in a state, or not set up, to do what was asked; trying again will not help."""
+
+    status = Status.FAILED_PRECONDITION
+
+
+class AlreadyExistsError(RepServeError):
+    """Something of that name is there already."""
+
+    status = Status.ALREADY_EXISTS
+
+
+class ModelLoadError(RepServeError):
+    """A model that was to be loaded cannot be; what was served before still is."""
+
+    status = Status.FAILED_PRECONDITION
+
+
+class InternalError(RepServeError):
+    """Something went wrong that the server does not know."""
+
+    status = Status.INTERNAL
+
+
+class RelayedError(RepServeError):
+    """An error that another process of the server raised."""
+
+    def __init__(self, status: Status, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.status = status
 
 
 class QueueFullError(RepServeError):

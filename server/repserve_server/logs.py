@@ -18,3 +18,10 @@ def configure_logging(process: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_UtcFormatter(f"%(asctime)s %(levelname)s [{process}] %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # What changed is said by those who do something about it.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+
+def set_log_level(level: str) -> None:
+    """Log from this level on: debug, info, warning or error."""
+    logging.getLogger().setLevel(level.upper())

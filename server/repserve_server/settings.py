@@ -31,6 +31,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
     model_repository: Path = Field(default=Path("model_repo"), description="Folder of models.")
+    repository_mode: Literal["poll", "watch", "explicit"] = Field(
+        default="watch",
+        description="How changes of the repository are noticed: told by the kernel (watch), looked for (poll), or not: "
+        "models are loaded and unloaded by request (explicit).",
+    )
+    repository_poll_seconds: float = Field(
+        default=5.0, gt=0, description="How often the repository is looked at in the mode poll."
+    )
     model: Names = Field(default=(), description="Serve only this model; may be repeated. Default: all.")
     device: Names = Field(
         default=("cpu",),

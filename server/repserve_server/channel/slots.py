@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,10 @@ class FreeSlots:
     """
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._heap = list(range(count))
+        self.on_all_free: Callable[[], None] | None = None
+        """Called each time the last slot that was taken comes back."""
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -113,3 +117,5 @@ class FreeSlots:
     def give_back(self, slot: int) -> None:
         """Return a slot that no process writes to any more."""
         heapq.heappush(self._heap, slot)
+        if self.on_all_free is not None and len(self._heap) == self._count:
+            self.on_all_free()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -45,6 +45,15 @@ class ModelStatistics:
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
+
+    @classmethod
+    def from_body(cls, body: dict[str, Any]) -> ModelStatistics:
+        """The statistics from a control message (``dataclasses.asdict`` on the other side)."""
+        durations = {
+            key: Duration(**value) for key, value in body.items() if isinstance(value, dict) and key != "batches"
+        }
+        batches = {int(size): Duration(**value) for size, value in body["batches"].items()}
+        return cls(**{**body, **durations, "batches": batches})
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ class ModelTable:
         self._infos: list[ModelInfo] = []
         self._queues: dict[int, ModelQueue] = {}
         self._served: dict[tuple[str, str], ServedModel] = {}
+        self.server_ready = False
+        """Whether the server as a whole is ready, as the supervisor says."""
 
     @property
     def infos(self) -> list[ModelInfo]:

@@ -105,6 +105,13 @@ class ModelQueue:
         for slot in slots:
             self._free.give_back(slot)
 
+    async def empty(self) -> None:
+        """Return when the queue holds no image; it must not be admitting any more."""
+        if self.occupied:
+            emptied = asyncio.Event()
+            self._free.on_all_free = emptied.set
+            await emptied.wait()
+
     async def run(self, slots: Sequence[int], deadline: float) -> list[ImageScores]:
         """Have the images in these admitted slots run; the slots are given back by and by.
 

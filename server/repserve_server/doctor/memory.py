@@ -42,7 +42,7 @@ def image_bytes(folder: ModelFolder, devices: tuple[str, ...]) -> int:
     if not any(device.startswith(NPU_PREFIX) for device in devices):
         return pixels
     try:
-        compiled = read_compiled(folder.path / str(folder.versions[-1]))
+        compiled = read_compiled(folder.versions[-1].path)
     except ValueError:
         compiled = None
     return pixels if compiled and all(model.aipp for model in compiled.models) else pixels * _FLOAT32_BYTES

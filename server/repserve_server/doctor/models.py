@@ -84,10 +84,11 @@ def check_models(
         reports.append(report)
         if folder.problem:
             continue
-        version = ModelVersion(folder, settings)
+        devices = folder.config.devices or settings.device
+        version = ModelVersion(folder, folder.versions[-1], settings)
         # All NPUs run the same files.
-        files = {kind: _check_files(version, kind, settings, survey) for kind in {_kind(d) for d in settings.device}}
-        for device in settings.device:
+        files = {kind: _check_files(version, kind, settings, survey) for kind in {_kind(d) for d in devices}}
+        for device in devices:
             checks = report.by_device[device] = list(files[_kind(device)])
             if try_model is not None and device not in untried and can_serve(checks):
                 tell(f"loading {folder.name} on {device}")
@@ -95,7 +96,8 @@ def check_models(
                 trial = try_model(version.load_body(worker, settings, threads), settings.load_seconds)
                 checks.append(_describe_trial(f"{folder.name} on {device}", trial))
                 loaded |= set() if trial.reason else {device}
-    return _weigh(reports, settings.device), frozenset(loaded)
+    named = dict.fromkeys([*settings.device, *(device for report in reports for device in report.by_device)])
+    return _weigh(reports, tuple(named)), frozenset(loaded)
 
 
 def _weigh(reports: list[ModelReport], devices: tuple[str, ...]) -> list[Check]:
@@ -122,7 +124,8 @@ def _check_model(folder: ModelFolder) -> Check:
         )
     config = folder.config
     labels = f"{len(folder.labels)} labels" if folder.labels else "no labels"
-    found = f"version {folder.versions[-1]}, {labels}, crop {config.preprocessing.crop}, max_batch {config.max_batch}"
+    version, crop = folder.versions[-1].number, config.preprocessing.crop
+    found = f"version {version}, {labels}, crop {crop}, max_batch {config.max_batch}"
     if folder.caution:
         return _check(
             name, Status.WARNING, f"{found}; {folder.caution}", "convert trained weights: `repserve convert pth2onnx`"

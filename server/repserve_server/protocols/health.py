@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health, health_pb2
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.models import ModelInfo
+    from repserve_server.dataplane.models import ModelTable
 
 OVERALL = ""
 CLASSIFICATION = "repserve.v1.Classification"
@@ -21,13 +21,12 @@ class Health:
         self._said: dict[str, bool] = {}
         self._draining = False
 
-    async def update(self, infos: list[ModelInfo]) -> None:
-        """Say for each model whether it answers; the server does when one model does and none is loading."""
-        ready = {info.name: False for info in infos}
-        for info in infos:
+    async def update(self, models: ModelTable) -> None:
+        """Say for each model whether it answers, and for the server what the supervisor says."""
+        ready = {info.name: False for info in models.infos}
+        for info in models.infos:
             ready[info.name] |= info.ready
-        loading = any(info.state == "loading" for info in infos)
-        ready[OVERALL] = ready[CLASSIFICATION] = any(info.ready for info in infos) and not loading
+        ready[OVERALL] = ready[CLASSIFICATION] = models.server_ready
         for service, serving in ready.items():
             await self._say(service, serving)
 

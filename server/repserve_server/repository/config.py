@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.repository.policy import Latest, VersionPolicy
 
 CONFIG_NAME = "model.toml"
 
@@ -28,6 +29,9 @@ class ModelConfig(BaseModel):
         compiled_sizes: batch sizes the model is compiled for, on devices that need fixed ones.
         obtain: the command that makes a version where there is none.
         preprocessing: what is done to an image.
+        versions: which versions are served.
+        devices: what it runs on, instead of the server's devices.
+        instances: workers on each device, instead of the server's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +43,9 @@ class ModelConfig(BaseModel):
     compiled_sizes: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     obtain: str = ""
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
+    versions: VersionPolicy = Latest()
+    devices: tuple[str, ...] | None = Field(default=None, min_length=1)
+    instances: int | None = Field(default=None, ge=1, le=64)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repserve_server.repository.config import ModelConfig, RepositoryError, read_config
+from repserve_server.repository.config import CONFIG_NAME, ModelConfig, RepositoryError, read_config
+from repserve_server.repository.policy import choose
 
 CAUTION_NAME = "WEIGHTS.txt"
 """A note in a version's folder that its answers mean nothing; ``repserve convert random`` writes one."""
 MODEL_SUFFIXES = (".onnx", ".om")
+
+
+@dataclass(frozen=True)
+class VersionFolder:
+    """A version of a model.
+
+    Attributes:
+        number: the folder's name.
+        path: the folder.
+        fingerprint: differs whenever a file that loading depends on does: of the version, model.toml, or the labels.
+        caution: what its WEIGHTS.txt says first, such as that its weights are random.
+    """
+
+    number: int
+    path: Path
+    fingerprint: str = ""
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,7 +41,7 @@ class ModelFolder:
         path: the folder.
         config: its model.toml.
         labels: class names by index; empty when there is no labels file.
-        versions: numbers of the version folders that hold a model file, ascending.
+        versions: the version folders that hold a model file, ascending.
         caution: what the newest version's WEIGHTS.txt says first, such as that its weights are random.
         problem: why nothing of it can be served; empty when the newest version can be tried.
     """
@@ -30,9 +50,15 @@ class ModelFolder:
     path: Path
     config: ModelConfig = field(default_factory=ModelConfig)
     labels: tuple[str, ...] = ()
-    versions: tuple[int, ...] = ()
+    versions: tuple[VersionFolder, ...] = ()
     caution: str = ""
     problem: str = ""
+
+    @property
+    def chosen(self) -> tuple[VersionFolder, ...]:
+        """The versions that are to be served by the model's own policy, ascending."""
+        numbers = choose([version.number for version in self.versions], self.config.versions)
+        return tuple(version for version in self.versions if version.number in numbers)
 
 
 def scan_repository(root: Path) -> list[ModelFolder]:
@@ -44,23 +70,45 @@ def scan_repository(root: Path) -> list[ModelFolder]:
     if not root.is_dir():
         raise RepositoryError(f"the model repository {str(root)!r} is not a folder; give one with --model-repository")
     return [
-        _read_model(path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))
+        scan_model(path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))
     ]
 
 
-def _read_model(path: Path) -> ModelFolder:
+def scan_model(path: Path) -> ModelFolder:
+    """What a model's folder holds."""
     try:
         config = read_config(path)
         labels = _read_labels(path, config)
     except RepositoryError as error:
         return ModelFolder(path.name, path, problem=str(error))
-    versions = tuple(sorted(int(folder.name) for folder in path.iterdir() if _is_version(folder)))
+    folders = sorted((folder for folder in path.iterdir() if _is_version(folder)), key=lambda folder: int(folder.name))
+    common = (path / CONFIG_NAME, path / config.labels)
+    versions = tuple(
+        VersionFolder(
+            number=int(folder.name),
+            path=folder,
+            fingerprint=_fingerprint(path, (*common, *folder.rglob("*"))),
+            caution=_read_caution(folder),
+        )
+        for folder in folders
+    )
     problem = ""
     if not versions:
         how = config.obtain or f"put a model at {path / '1' / 'model.onnx'}"
         problem = f"no version is there yet; to get one: {how}"
-    caution = _read_caution(path / str(versions[-1])) if versions else ""
+    caution = versions[-1].caution if versions else ""
     return ModelFolder(path.name, path, config, labels, versions, caution, problem)
+
+
+def _fingerprint(model: Path, files: Iterable[Path]) -> str:
+    """What tells one state of these files from another without reading them: name, size, time of change and inode."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.is_file():
+            status = file.stat()
+            entry = (str(file.relative_to(model)), status.st_size, status.st_mtime_ns, status.st_ino)
+            digest.update(repr(entry).encode())
+    return digest.hexdigest()
 
 
 def _read_caution(version: Path) -> str:

@@ -7,21 +7,31 @@ from collections.abc import Callable
 FIRST_SECONDS = 0.2
 LONGEST_SECONDS = 30.0
 CALM_SECONDS = 60.0
+SERVICE_SECONDS = 1.0
 _MOST_DOUBLINGS = 16
 
 
 class Backoff:
-    """Doubling delays for deaths in quick succession; the first restart is immediate, as is one after a calm minute."""
+    """Doubling delays for deaths in quick succession of children that did no work.
+
+    A restart is immediate for the first death, after a calm minute, and for a child that was in service for a second:
+    that is no crash loop, whatever ended it, and its work waits.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._deaths = 0
         self._last = float("-inf")
 
-    def next_delay(self) -> float:
-        """Count a death and return the seconds to wait."""
+    def next_delay(self, served_seconds: float = 0.0) -> float:
+        """Count a death and return the seconds to wait.
+
+        Args:
+            served_seconds: how long the child was in service before.
+        """
         now = self._clock()
-        self._deaths = 0 if now - self._last > CALM_SECONDS else self._deaths + 1
+        calm = now - self._last > CALM_SECONDS or served_seconds >= SERVICE_SECONDS
+        self._deaths = 0 if calm else self._deaths + 1
         self._last = now
         doublings = min(self._deaths - 1, _MOST_DOUBLINGS)
         return 0.0 if self._deaths == 0 else min(LONGEST_SECONDS, FIRST_SECONDS * 2**doublings)

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from repserve_server.dataplane.models import ModelInfo
 from repserve_server.metrics import MergedCollector
+from repserve_server.supervisor.child import Child
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -36,6 +37,11 @@ class ServerMetrics:
         self.registry.register(self.children)
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))
+
+    def forget(self, child: Child) -> None:
+        """A process has ended: keep its totals, drop its gauges."""
+        self.children.end(child.name)
+        self.processes.end(child.pid)
 
 
 class _ModelCollector(Collector):

@@ -1,7 +1,8 @@
-"""What the supervisor knows of each model version: its workers, and the state that follows from theirs."""
+"""What the supervisor knows of each model version that it has loaded: its workers, and the state that follows."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
@@ -9,46 +10,75 @@ from typing import Any
 
 from repserve_server.channel.slots import SlotLayout
 from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo, ModelState
-from repserve_server.repository.scan import ModelFolder
+from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
 from repserve_server.supervisor.backoff import Backoff
 from repserve_server.supervisor.child import Child
 
 LOAD_ATTEMPTS = 3
-"""Crashes while loading after which a worker is given up."""
-
+"""Loads in a row that fail, after which a worker is given up or, where the model was served before, its model is said
+to have failed, while it is tried again."""
 
 _revisions = itertools.count(1)
 
 
 @dataclass(eq=False)
 class Worker:
-    """A place for a worker process: a device and instance number of a model version, and the process there now."""
+    """A place for a worker process: a device and instance number of a model version, and the process there now.
+
+    Attributes:
+        device: what it runs on.
+        index: its number among the instances on that device.
+        child: the process, while there is one.
+        ready: what the process said when its model was loaded; None while it is not.
+        ready_since: when that was, on the loop's clock.
+        hung: it was killed because it did not answer.
+        reported: why its model could not be loaded, in the process's own words.
+        failure: why it was given up; empty while it is tried.
+        starts: how many processes were started here.
+        failed_loads: loads in a row that failed.
+    """
 
     device: str
     index: int
     child: Child | None = None
     ready: dict[str, Any] | None = None
+    ready_since: float = 0.0
     hung: bool = False
+    reported: str = ""
     failure: str = ""
     starts: int = 0
-    load_crashes: int = 0
+    failed_loads: int = 0
     backoff: Backoff = field(default_factory=lambda: Backoff(time.monotonic))
 
 
 class ModelVersion:
-    """One version of a model and its workers."""
+    """One version of a model as its folder was at one time, and its workers.
 
-    def __init__(self, folder: ModelFolder, settings: Settings) -> None:
+    Attributes:
+        revision: a number of its own, larger than those of all that were loaded before.
+        folder: the model's folder as it was then.
+        source: the version's.
+        held_back: it is not shown as ready yet, since another one is served until this one is ready as a whole.
+        was_ready: a worker of it was ready at some time.
+        retiring: it takes no more requests, and goes when those it has are answered.
+        gone: set when its workers have ended and its memory is freed.
+    """
+
+    def __init__(
+        self, folder: ModelFolder, source: VersionFolder, settings: Settings, *, held_back: bool = False
+    ) -> None:
         self.revision = next(_revisions)
-        self.folder = folder
-        self.version = str(folder.versions[-1]) if folder.versions else ""
+        self.folder, self.source = folder, source
         self.max_batch = min(folder.config.max_batch, settings.max_batch or folder.config.max_batch)
+        self.held_back = held_back
         self.was_ready = False
+        self.retiring = False
+        self.gone = asyncio.Event()
         self.shape_body: dict[str, Any] = {}
-        self.workers: list[Worker] = []
-        if not folder.problem:
-            self.workers = [Worker(device, index) for device in settings.device for index in range(settings.instances)]
+        devices = folder.config.devices or settings.device
+        instances = folder.config.instances or settings.instances
+        self.workers = [Worker(device, index) for device in devices for index in range(instances)]
 
     @property
     def name(self) -> str:
@@ -56,30 +86,41 @@ class ModelVersion:
         return self.folder.name
 
     @property
+    def version(self) -> str:
+        """The version as requests name it."""
+        return str(self.source.number)
+
+    @property
     def ready_workers(self) -> list[Worker]:
         """The workers that take images."""
         return [worker for worker in self.workers if worker.ready is not None]
 
     @property
+    def settled(self) -> bool:
+        """Whether every worker is ready or given up."""
+        return all(worker.ready is not None or worker.failure for worker in self.workers)
+
+    @property
     def state(self) -> ModelState:
-        """The state of the whole: ready as soon as one worker is."""
-        if self.folder.problem:
-            return "absent" if not self.folder.versions else "failed"
+        """The state of the whole: ready as soon as one worker is, unless it is held back."""
         if self.ready_workers:
-            return "ready"
+            return "loading" if self.held_back else "ready"
         if all(worker.failure for worker in self.workers):
             return "failed"
-        return "restarting" if self.was_ready else "loading"
+        if not self.was_ready:
+            return "loading"
+        hopeless = all(worker.failure or worker.failed_loads >= LOAD_ATTEMPTS for worker in self.workers)
+        return "failed" if hopeless else "restarting"
 
     @property
     def reason(self) -> str:
         """Why it does not answer; empty when it does."""
-        if self.state == "ready":
+        state = self.state
+        if state == "ready":
             return ""
-        failures = [worker.failure for worker in self.workers if worker.failure]
-        if self.folder.problem or failures:
-            return self.folder.problem or failures[0]
-        return "its worker is being restarted" if self.was_ready else "it is being loaded and warmed up"
+        if state == "failed":
+            return next(worker.failure or worker.reported for worker in self.workers)
+        return "its worker is being restarted" if state == "restarting" else "it is being loaded and warmed up"
 
     def layout(self, slots: int) -> SlotLayout:
         """The layout of its slot areas, known once a worker is ready."""
@@ -100,7 +141,7 @@ class ModelVersion:
             "version": self.version,
             "device": worker.device,
             "instance": worker.index,
-            "folder": str(self.folder.path / self.version),
+            "folder": str(self.source.path),
             "runtime": settings.runtime,
             "precision": settings.precision,
             "threads": settings.device_threads or threads,
@@ -112,22 +153,19 @@ class ModelVersion:
 
     def describe(self) -> ModelInfo:
         """The description that frontends get."""
+        shape = self.shape_body
         return ModelInfo(
             name=self.name,
             version=self.version,
             state=self.state,
             reason=self.reason,
-            caution=self.folder.caution,
+            caution=self.source.caution,
             preprocessing=self.folder.config.preprocessing,
             max_batch=self.max_batch,
-            classes=self.shape_body.get("classes", 0),
+            classes=shape.get("classes", 0),
             revision=self.revision,
-            input=InputInfo(
-                self.shape_body.get("input_name", ""),
-                self.shape_body.get("dtype", ""),
-                tuple(self.shape_body.get("shape", ())),
-            ),
-            output_name=self.shape_body.get("output_name", ""),
+            input=InputInfo(shape.get("input_name", ""), shape.get("dtype", ""), tuple(shape.get("shape", ()))),
+            output_name=shape.get("output_name", ""),
             instances=tuple(
                 InstanceInfo(
                     device=worker.device,

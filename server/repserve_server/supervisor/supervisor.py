@@ -11,13 +11,18 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
 from repserve_server.repository.scan import ModelFolder, scan_repository
+from repserve_server.supervisor.catalogue import Catalogue
 from repserve_server.supervisor.fleet import Fleet
+from repserve_server.supervisor.follower import Follower, choose_models
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.supervisor.models import ModelVersion
 from repserve_server.supervisor.ports import PortReservation, client_host, join_address
+from repserve_server.supervisor.questions import Questions
+from repserve_server.supervisor.regions import RegionTable
 
 if TYPE_CHECKING:
+    from repserve_server.channel.dialogue import Answerer
+    from repserve_server.dataplane.models import ModelInfo
     from repserve_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,8 +50,8 @@ class Supervisor:
         self._draining = False
         self._announced = False
         self._loop = asyncio.get_running_loop()
-        self.models = [ModelVersion(folder, settings) for folder in self._choose_folders()]
-        self._metrics = ServerMetrics(lambda: [model.describe() for model in self.models])
+        folders = self._choose_folders()
+        self._metrics = ServerMetrics(lambda: self._infos)
         self._reservation = PortReservation(settings.host, settings.grpc_port, "--grpc-port")
         self._grpc_port = self._reservation.port
         self._http = OperatorServer(
@@ -57,7 +62,13 @@ class Supervisor:
             self._readiness,
         )
         address = join_address(settings.host, self._grpc_port)
-        self._fleet = Fleet(settings, address, self.models, self._metrics, self._changed.set)
+        self._answerers: dict[str, Answerer] = {}
+        self._fleet = Fleet(settings, address, self._metrics, self._take_change, self._answerers)
+        self._catalogue = Catalogue(settings, self._fleet, self._tell_models)
+        self._regions = RegionTable(self._fleet.frontends)
+        self._fleet.frontends.serve_extras = lambda: {"regions": self._regions.to_body()}
+        self._answerers.update(Questions(settings, self._catalogue, self._regions, self._fleet).answerers)
+        self._first_folders = folders
 
     async def run(self) -> int:
         """Serve until a signal, then drain.
@@ -71,13 +82,16 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._take_signal, number)
         self._http.start()
-        self._fleet.start()
-        ticker = self._loop.create_task(self._tick())
+        self._fleet.frontends.start()
+        self._catalogue.take(self._first_folders)
+        follower = Follower(self._settings, self._catalogue, self._first_folders)
+        tasks = [self._loop.create_task(work) for work in (self._tick(), follower.run())]
         try:
             await self._serve()
             return await self._drain()
         finally:
-            ticker.cancel()
+            for task in tasks:
+                task.cancel()
             await self._stop()
 
     def _choose_folders(self) -> list[ModelFolder]:
@@ -88,7 +102,7 @@ class Supervisor:
             names = ", ".join(folder.name for folder in folders) or "no models"
             asked = f"has no model {', '.join(sorted(missing))}; " if missing else ""
             raise NothingToServeError(f"{self._settings.model_repository} {asked}it has {names}")
-        return [folder for folder in folders if not wanted or folder.name in wanted]
+        return choose_models(folders, self._settings)
 
     async def _serve(self) -> None:
         """Until a signal comes: announce readiness once, and give up when nothing can ever be served."""
@@ -98,21 +112,25 @@ class Supervisor:
             await asyncio.wait((changed, signalled), return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
             self._changed.clear()
-            if all(model.state in ("absent", "failed") for model in self.models):
-                reasons = "; ".join(f"{model.name}: {model.reason}" for model in self.models)
-                raise NothingToServeError(f"no model can be served: {reasons}")
-            if not self._announced and self._readiness()[0]:
-                self._announce()
+            if not self._announced:
+                self._check_servable()
+                if self._readiness()[0]:
+                    self._announce()
+
+    def _check_servable(self) -> None:
+        infos = self._infos
+        if all(info.state in ("absent", "failed") for info in infos):
+            raise NothingToServeError("no model can be served: " + "; ".join(f"{i.name}: {i.reason}" for i in infos))
 
     def _announce(self) -> None:
         self._announced = True
         host = client_host(self._settings.host)
         grpc, http = join_address(host, self._grpc_port), f"http://{join_address(host, self._http.port)}"
-        for model in self.models:
-            if model.state != "ready":
-                logger.warning("model %s is not served: %s", model.name, model.reason)
-            elif model.folder.caution:
-                logger.warning("model %s: %s", model.name, model.folder.caution)
+        for info in self._infos:
+            if not info.ready:
+                logger.warning("model %s is not served: %s", info.name, info.reason)
+            elif info.caution:
+                logger.warning("model %s: %s", info.name, info.caution)
         logger.info("ready: gRPC on %s, metrics and health on %s", grpc, http)
         if self._settings.ready_file is not None:
             content = json.dumps({"grpc": grpc, "metrics": http, "pid": os.getpid()})
@@ -124,10 +142,10 @@ class Supervisor:
         """Let the frontends answer what they have taken, for a limited time."""
         self._draining = True
         logger.info("draining: new requests are refused, those under way are answered")
-        self._fleet.drain()
+        self._fleet.frontends.drain()
         hurried = self._signals
         deadline = self._loop.time() + self._settings.drain_seconds
-        while not all(place.drained for place in self._fleet.frontends):
+        while not all(place.drained for place in self._fleet.frontends.places):
             self._changed.clear()
             remaining = deadline - self._loop.time()
             if remaining <= 0 or self._signals > hurried:
@@ -138,7 +156,7 @@ class Supervisor:
                 await asyncio.wait_for(self._changed.wait(), min(remaining, 0.1))
             except TimeoutError:
                 continue
-        if any(place.lost for place in self._fleet.frontends):
+        if any(place.lost for place in self._fleet.frontends.places):
             logger.error("a frontend died during the drain; its requests are lost")
             return 1
         logger.info("drained: every request under way was answered")
@@ -164,6 +182,17 @@ class Supervisor:
             self._settings.ready_file.unlink(missing_ok=True)
         self._http.stop()
         self._reservation.close()
+
+    @property
+    def _infos(self) -> list[ModelInfo]:
+        return [info for infos in self._catalogue.describe().values() for info in infos]
+
+    def _take_change(self) -> None:
+        self._catalogue.settle()
+        self._changed.set()
+
+    def _tell_models(self) -> None:
+        self._fleet.frontends.tell_models(self._catalogue.describe(), ready=self._readiness()[0])
 
     def _take_signal(self, number: int) -> None:
         self._signals += 1
@@ -195,10 +224,11 @@ class Supervisor:
     def _readiness(self) -> tuple[bool, str]:
         if self._draining:
             return False, "draining"
-        states = [model.state for model in self.models]
-        waiting = [model.name for model in self.models if model.state == "loading"]
-        if waiting:
+        waiting = [info.name for info in self._infos if info.state == "loading"]
+        if waiting and not self._announced:
             return False, f"loading: {', '.join(waiting)}"
-        if not all(place.started for place in self._fleet.frontends):
+        started = [place.started for place in self._fleet.frontends.places]
+        if not (any(started) if self._announced else all(started)):
             return False, "a frontend is starting"
-        return ("ready" in states), ("ready" if "ready" in states else "no model is ready")
+        ready = any(info.ready for info in self._infos)
+        return ready, "ready" if ready else "no model is ready"

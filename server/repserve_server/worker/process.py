@@ -16,7 +16,7 @@ from repserve_server.channel.link import Link, LinkClosedError
 from repserve_server.channel.slots import SlotArea, SlotLayout
 from repserve_server.errors import RepServeError
 from repserve_server.imaging.preprocessing import Preprocessing
-from repserve_server.logs import configure_logging
+from repserve_server.logs import configure_logging, set_log_level
 from repserve_server.metrics import take_snapshot
 from repserve_server.process import DEVICE_FAILED, become_child
 from repserve_server.worker.loop import WorkerLoop
@@ -60,6 +60,8 @@ class WorkerProcess:
             os.close(memory)
         elif message.kind == "metrics":
             self.report_metrics()
+        elif message.kind == "log_level":
+            set_log_level(message.body["level"])
         elif message.kind == "stop":
             self._loop.stop()
 

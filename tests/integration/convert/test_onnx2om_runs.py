@@ -42,7 +42,7 @@ def test_the_folder_is_ready_to_serve(model: Path, folder: Path) -> None:
         '--input_shape="actual_input_1:16,3,224,224" --log=error --soc_version=Ascend310P3'
     )
     assert read_config(folder.parent) == ModelConfig(description="means, compiled from means.onnx")
-    assert [m.versions for m in scan_repository(folder.parent.parent)] == [(1,)]
+    assert [[v.number for v in m.versions] for m in scan_repository(folder.parent.parent)] == [[1]]
     assert lines[-4:] == [
         "wrote repo/means/1: model_bs1.om, model_bs16.om, compiled.json (Ascend310P3)",
         "wrote repo/means/model.toml",

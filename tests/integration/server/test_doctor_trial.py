@@ -71,7 +71,7 @@ def attempt(folder: Path, runtime: str, seconds: float = 60.0) -> Trial:
     (folder / "broken.py").write_text(RUNTIME, encoding="utf-8")
     (model,) = (found for found in scan_repository(MODEL_REPOSITORY) if found.name == "repvgg_digits")
     settings = Settings(model_repository=MODEL_REPOSITORY, runtime=f"broken:{runtime}")
-    version = ModelVersion(model, settings)
+    version = ModelVersion(model, model.versions[-1], settings)
     body = version.load_body(version.workers[0], settings, 1)
     return try_model(body, seconds, {**os.environ, "PYTHONPATH": str(folder)})
 

@@ -14,7 +14,7 @@ from repserve_server.doctor.limits import check_limits
 from repserve_server.doctor.machine import UNLIMITED, Machine
 from repserve_server.doctor.memory import available_memory, check_memory
 from repserve_server.doctor.processor import check_processor
-from repserve_server.repository.scan import ModelFolder
+from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
 from unit.server.doctor_machines import GROUP, USER, empty_machine, write
 
@@ -82,7 +82,7 @@ def slots(machine: Machine, settings: Settings, *folders: ModelFolder) -> Check:
 
 
 def test_full_queues_are_held_against_the_memory_there_is(machine: Machine, tmp_path: Path) -> None:
-    folder = ModelFolder("m", tmp_path / "m", versions=(1,))
+    folder = ModelFolder("m", tmp_path / "m", versions=(VersionFolder(1, tmp_path / "m" / "1"),))
     check = slots(machine, Settings(frontends=1), folder)
     assert (check.status, check.found) == (
         Status.OK,
@@ -96,7 +96,7 @@ def test_full_queues_are_held_against_the_memory_there_is(machine: Machine, tmp_
 def test_images_of_a_compiled_model_without_aipp_may_be_four_times_as_large(
     machine: Machine, tmp_path: Path, aipp: bool | None, size: int
 ) -> None:
-    folder = ModelFolder("m", tmp_path / "m", versions=(1,))
+    folder = ModelFolder("m", tmp_path / "m", versions=(VersionFolder(1, tmp_path / "m" / "1"),))
     (folder.path / "1").mkdir(parents=True)
     if aipp is not None:
         model = CompiledModel(file="a.om", batch_sizes=(1,), aipp=aipp, sha256="0" * 64)

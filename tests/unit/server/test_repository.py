@@ -22,6 +22,10 @@ def add_version(model: Path, version: str, file: str = "model.onnx") -> None:
     (model / version / file).write_bytes(b"")
 
 
+def numbers(folder: ModelFolder) -> tuple[int, ...]:
+    return tuple(version.number for version in folder.versions)
+
+
 def scan_one(model: Path) -> ModelFolder:
     (folder,) = scan_repository(model.parent)
     return folder
@@ -30,14 +34,14 @@ def scan_one(model: Path) -> ModelFolder:
 def test_without_a_model_toml_everything_has_its_default(model: Path) -> None:
     add_version(model, "1")
     folder = scan_one(model)
-    assert (folder.name, folder.versions, folder.labels, folder.problem) == ("digits", (1,), (), "")
+    assert (folder.name, numbers(folder), folder.labels, folder.problem) == ("digits", (1,), (), "")
     assert folder.config == ModelConfig()
 
 
 def test_versions_are_ordered_as_numbers(model: Path) -> None:
     for version in ("9", "10", "2"):
         add_version(model, version)
-    assert scan_one(model).versions == (2, 9, 10)
+    assert numbers(scan_one(model)) == (2, 9, 10)
 
 
 def test_only_numbered_folders_with_a_model_file_are_versions(model: Path) -> None:
@@ -46,12 +50,12 @@ def test_only_numbered_folders_with_a_model_file_are_versions(model: Path) -> No
     add_version(model, "latest")
     (model / "3").mkdir()
     (model / "4").write_text("a file", encoding="utf-8")
-    assert scan_one(model).versions == (1,)
+    assert numbers(scan_one(model)) == (1,)
 
 
 def test_a_folder_with_leading_zeros_is_no_version(model: Path) -> None:
     add_version(model, "007")
-    assert scan_one(model).versions == ()
+    assert numbers(scan_one(model)) == ()
 
 
 def test_a_model_without_a_version_tells_how_to_get_one(model: Path) -> None:

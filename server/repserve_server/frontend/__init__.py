@@ -1,0 +1,1 @@
+"""A frontend process: the protocols wired to the dataplane, and the supervisor spoken to."""

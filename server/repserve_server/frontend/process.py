@@ -21,12 +21,15 @@ from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.models import ModelTable
 from repserve_server.frontend.administration import RemoteAdministration
 from repserve_server.frontend.models import ModelMessages
+from repserve_server.frontend.regions import FrontendRegions
 from repserve_server.logs import configure_logging, set_log_level
 from repserve_server.metrics import take_snapshot
 from repserve_server.process import become_child
 from repserve_server.protocols.classification import ClassificationService
 from repserve_server.protocols.grpc_server import create_grpc_server
 from repserve_server.protocols.health import Health
+from repserve_server.protocols.inference_core import InferenceCore
+from repserve_server.protocols.inference_v2 import InferenceService
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +51,17 @@ class Frontend:
         self._decoding = DecodePool(settings["decode_threads"], settings["max_image_pixels"])
         self._dataplane = Dataplane(self._table, self._decoding, self._metrics)
         self._health = Health()
-        self._dialogue = Dialogue(self._send, {})
-        self.administration = RemoteAdministration(self._dialogue, settings["load_seconds"])
-        service = ClassificationService(self._dataplane, self._metrics, settings["max_request_seconds"])
-        self._server = create_grpc_server(service, self._health, settings["address"])
+        self._regions = FrontendRegions(settings["regions"])
+        self._dialogue = Dialogue(self._send, self._regions.answerers)
+        administration = RemoteAdministration(self._dialogue, settings["load_seconds"])
+        max_seconds = settings["max_request_seconds"]
+        core = InferenceCore(self._dataplane, administration, self._regions.regions, max_seconds)
+        self._server = create_grpc_server(
+            ClassificationService(self._dataplane, self._metrics, max_seconds),
+            InferenceService(core, self._dataplane.draining, self._metrics),
+            self._health,
+            settings["address"],
+        )
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[ControlMessage], None]] = {

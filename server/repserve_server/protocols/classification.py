@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -13,22 +13,19 @@ from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
-from repserve_server.errors import DrainingError, InferenceError, InvalidRequestError, RepServeError
+from repserve_server.errors import DrainingError, InvalidRequestError, RepServeError
 from repserve_server.protocols.answer_stream import AnswerStream
+from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, abort, counted
 from repserve_server.protocols.conversion import model_to_message, to_response
-from repserve_server.protocols.status import grpc_code, to_rpc_status, trailing_metadata
+from repserve_server.protocols.status import to_rpc_status
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
 
 logger = logging.getLogger(__name__)
 
-_UNKNOWN_FAILURE = InferenceError("internal error; the server's log says why")
-
 _END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
-Context: TypeAlias = Any
-"""grpc.aio.ServicerContext, which has no types that hold for both kinds of RPC."""
 _Answers: TypeAlias = AnswerStream[pb.ClassifyStreamResponse]
 
 
@@ -45,23 +42,8 @@ class ClassificationService(ClassificationServicer):
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
         """One request, one answer."""
-        started = time.monotonic()
         remaining = context.time_remaining()
-        limit = self._max_seconds if remaining is None else min(remaining, self._max_seconds)
-        try:
-            response = to_response(await self._classify(request, started + limit), request.top_k)
-        except RepServeError as error:
-            self._unary.count(error.status.name, time.monotonic() - started)
-            await _abort(context, error)
-        except asyncio.CancelledError:
-            self._unary.count("CANCELLED", time.monotonic() - started)
-            raise
-        except Exception:
-            logger.exception("a request failed in a way the server does not know")
-            self._unary.count("INTERNAL", time.monotonic() - started)
-            await _abort(context, _UNKNOWN_FAILURE)
-        self._unary.count("OK", time.monotonic() - started)
-        return response
+        return await counted(self._unary, context, self._respond(request, context.peer(), remaining), remaining)
 
     async def ClassifyStream(  # type: ignore[override] # noqa: N802 - written with context.write, not yielded
         self,
@@ -77,7 +59,7 @@ class ClassificationService(ClassificationServicer):
             reader.cancel()
             answers.cancel()
         if ended_by_drain:
-            await _abort(context, DrainingError("the server is shutting down; continue on another one"))
+            await abort(context, DrainingError("the server is shutting down; continue on another one"))
 
     async def ListModels(  # noqa: N802
         self,
@@ -88,23 +70,25 @@ class ClassificationService(ClassificationServicer):
         return pb.ListModelsResponse(models=[model_to_message(info) for info in self._dataplane.models.infos])
 
     async def _read_stream(self, context: Context, answers: _Answers) -> None:
+        client = context.peer()
         try:
             while (request := await context.read()) is not _END:
                 await answers.begin()
-                answers.work(self._answer(request, answers))
+                answers.work(self._answer(request, client, answers))
         except Exception as error:  # noqa: BLE001 - handed to the RPC
             answers.end(error)
         else:
             answers.end()
 
-    async def _answer(self, request: pb.ClassifyStreamRequest, answers: _Answers) -> None:
+    async def _answer(self, request: pb.ClassifyStreamRequest, client: str, answers: _Answers) -> None:
         started = time.monotonic()
         limit = self._max_seconds
         if request.timeout_milliseconds:
             limit = min(limit, request.timeout_milliseconds / 1000)
         code = "OK"
         try:
-            response = to_response(await self._classify(request.request, started + limit), request.request.top_k)
+            scored = await self._classify(request.request, Call(started + limit, client))
+            response = to_response(scored, request.request.top_k)
             answer = pb.ClassifyStreamResponse(id=request.id, response=response)
         except RepServeError as error:
             code = error.status.name
@@ -112,24 +96,23 @@ class ClassificationService(ClassificationServicer):
         except Exception:
             logger.exception("a streamed request failed in a way the server does not know")
             code = "INTERNAL"
-            answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(_UNKNOWN_FAILURE))
+            answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(UNKNOWN_FAILURE))
         self._streamed.count(code, time.monotonic() - started)
         await answers.send(answer)
 
-    async def _classify(self, request: pb.ClassifyRequest, deadline: float) -> Scored:
+    async def _respond(self, request: pb.ClassifyRequest, client: str, remaining: float | None) -> pb.ClassifyResponse:
+        limit = self._max_seconds if remaining is None else min(remaining, self._max_seconds)
+        scored = await self._classify(request, Call(time.monotonic() + limit, client))
+        return to_response(scored, request.top_k)
+
+    async def _classify(self, request: pb.ClassifyRequest, call: Call) -> Scored:
         kind = request.WhichOneof("input")
         if kind == "encoded_image":
-            return await self._dataplane.classify_encoded(
-                (request.encoded_image,), request.model, request.version, Call(deadline)
-            )
+            images = (request.encoded_image,)
+            return await self._dataplane.classify_encoded(images, request.model, request.version, call)
         if kind == "pixels":
             pixels = request.pixels
             return await self._dataplane.classify_pixels(
-                pixels.data, pixels.count, request.model, request.version, Call(deadline)
+                pixels.data, pixels.count, request.model, request.version, call
             )
         raise InvalidRequestError("the request has no input: set encoded_image or pixels")
-
-
-async def _abort(context: Context, error: RepServeError) -> NoReturn:
-    await context.abort(grpc_code(error.status), error.message, trailing_metadata(error))
-    raise AssertionError("abort always raises")

@@ -6,9 +6,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from repserve_protos.inference.grpc_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from repserve_protos.v1.classification_pb2_grpc import add_ClassificationServicer_to_server
 from repserve_server.protocols.classification import ClassificationService
-from repserve_server.protocols.health import CLASSIFICATION, Health
+from repserve_server.protocols.health import CLASSIFICATION, INFERENCE, Health
+from repserve_server.protocols.inference_v2 import InferenceService
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Of a gRPC message; the library's own limit of 4 MB is less than one large photo."""
@@ -24,7 +26,9 @@ _OPTIONS = (
 )
 
 
-def create_grpc_server(classification: ClassificationService, health: Health, address: str) -> grpc.aio.Server:
+def create_grpc_server(
+    classification: ClassificationService, inference: InferenceService, health: Health, address: str
+) -> grpc.aio.Server:
     """A server with all services, listening on ``address`` once it is started.
 
     Raises:
@@ -32,8 +36,9 @@ def create_grpc_server(classification: ClassificationService, health: Health, ad
     """
     server = grpc.aio.server(options=_OPTIONS)
     add_ClassificationServicer_to_server(classification, server)
+    add_GRPCInferenceServiceServicer_to_server(inference, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    reflection.enable_server_reflection((CLASSIFICATION, health_service, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((CLASSIFICATION, INFERENCE, health_service, reflection.SERVICE_NAME), server)
     server.add_insecure_port(address)
     return server

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 OVERALL = ""
 CLASSIFICATION = "repserve.v1.Classification"
+INFERENCE = "inference.GRPCInferenceService"
 
 
 class Health:
@@ -26,14 +27,14 @@ class Health:
         ready = {info.name: False for info in models.infos}
         for info in models.infos:
             ready[info.name] |= info.ready
-        ready[OVERALL] = ready[CLASSIFICATION] = models.server_ready
+        ready[OVERALL] = ready[CLASSIFICATION] = ready[INFERENCE] = models.server_ready
         for service, serving in ready.items():
             await self._say(service, serving)
 
     async def drain(self) -> None:
         """Say "not serving" for everything from now on."""
         self._draining = True
-        for service in (OVERALL, CLASSIFICATION, *self._said):
+        for service in (OVERALL, CLASSIFICATION, INFERENCE, *self._said):
             await self._say(service, False)
 
     async def _say(self, service: str, serving: bool) -> None:

@@ -1,0 +1,96 @@
+"""The servicer of inference.GRPCInferenceService: inference, unary and streamed, on top of what else is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+
+from repserve_protos.inference import grpc_service_pb2 as pb
+from repserve_server.errors import DrainingError, RepServeError
+from repserve_server.protocols.answer_stream import AnswerStream
+from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, abort, counted
+from repserve_server.protocols.inference_messages import read_request, write_response
+from repserve_server.protocols.inference_queries import InferenceQueries
+
+if TYPE_CHECKING:
+    from repserve_server.dataplane.metrics import FrontendMetrics
+    from repserve_server.protocols.inference_core import InferenceCore
+
+logger = logging.getLogger(__name__)
+
+_END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+_MARK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
+"""A client that counts several answers to a request asks for the first, and finds the last by the second."""
+_Answers: TypeAlias = AnswerStream[pb.ModelStreamInferResponse]
+
+
+class InferenceService(InferenceQueries):
+    """Converts messages; what they mean is the core's business. The methods' names are those of the RPCs."""
+
+    def __init__(self, core: InferenceCore, draining: asyncio.Event, metrics: FrontendMetrics) -> None:
+        super().__init__(core)
+        self._draining = draining
+        self._unary = metrics.for_method("ModelInfer")
+        self._streamed = metrics.for_method("ModelStreamInfer")
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """One request, one answer."""
+        remaining = context.time_remaining()
+        return await counted(self._unary, context, self._infer(request, context.peer(), remaining), remaining)
+
+    async def ModelStreamInfer(  # type: ignore[override] # written with context.write, not yielded
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Many requests in flight; a failed one is answered with its own error message."""
+        answers: _Answers = AnswerStream(context, self._draining)
+        reader = asyncio.create_task(self._read_stream(context, answers))
+        try:
+            ended_by_drain = await answers.finished()
+        finally:
+            reader.cancel()
+            answers.cancel()
+        if ended_by_drain:
+            await abort(context, DrainingError("the server is shutting down; continue on another one"))
+
+    async def _read_stream(self, context: Context, answers: _Answers) -> None:
+        client = context.peer()
+        try:
+            while (request := await context.read()) is not _END:
+                await answers.begin()
+                answers.work(self._answer(request, client, answers))
+        except Exception as error:  # noqa: BLE001 - handed to the RPC
+            answers.end(error)
+        else:
+            answers.end()
+
+    async def _answer(self, request: pb.ModelInferRequest, client: str, answers: _Answers) -> None:
+        started = time.monotonic()
+        code = "OK"
+        try:
+            answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client, None))
+        except RepServeError as error:
+            code = error.status.name
+            answer = _fail(request, error)
+        except Exception:
+            logger.exception("a streamed request failed in a way the server does not know")
+            code = "INTERNAL"
+            answer = _fail(request, UNKNOWN_FAILURE)
+        if _MARK_FINAL in request.parameters and request.parameters[_MARK_FINAL].bool_param:
+            answer.infer_response.parameters[_FINAL].bool_param = True
+        self._streamed.count(code, time.monotonic() - started)
+        await answers.send(answer)
+
+    async def _infer(
+        self, request: pb.ModelInferRequest, client: str, remaining: float | None
+    ) -> pb.ModelInferResponse:
+        return write_response(await self._core.infer(read_request(request), client, remaining))
+
+
+def _fail(request: pb.ModelInferRequest, error: RepServeError) -> pb.ModelStreamInferResponse:
+    """The answer to a request that failed: what kind of failure, why, and which request it was."""
+    response = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+    return pb.ModelStreamInferResponse(error_message=f"[{error.status.name}] {error.message}", infer_response=response)

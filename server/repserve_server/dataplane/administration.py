@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from repserve_server.statistics import ModelStatistics
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-
-
-@dataclass
-class Duration:
-    """How often something happened, and how long it took in all, in nanoseconds."""
-
-    count: int = 0
-    nanoseconds: int = 0
-
-
-@dataclass
-class ModelStatistics:
-    """What became of a model version's requests since the server started, over all frontends and workers.
-
-    Attributes:
-        name: the model.
-        version: its version.
-        last_inference: milliseconds since the epoch; 0 for never.
-        inferences: images that were classified.
-        success: requests that were answered, from arrival to answer.
-        fail: requests that failed, likewise.
-        queue: for requests answered: from being ready for the device until the batch started.
-        compute_input: decoding, resizing and cropping.
-        compute_infer: time on the device.
-        compute_output: from the device's answer to the request's.
-        batches: runs on the device by the number of images in them, padding not counted.
-    """
-
-    name: str
-    version: str
-    last_inference: int = 0
-    inferences: int = 0
-    success: Duration = field(default_factory=Duration)
-    fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute_input: Duration = field(default_factory=Duration)
-    compute_infer: Duration = field(default_factory=Duration)
-    compute_output: Duration = field(default_factory=Duration)
-    batches: dict[int, Duration] = field(default_factory=dict)
-
-    @classmethod
-    def from_body(cls, body: dict[str, Any]) -> ModelStatistics:
-        """The statistics from a control message (``dataclasses.asdict`` on the other side)."""
-        durations = {
-            key: Duration(**value) for key, value in body.items() if isinstance(value, dict) and key != "batches"
-        }
-        batches = {int(size): Duration(**value) for size, value in body["batches"].items()}
-        return cls(**{**body, **durations, "batches": batches})
 
 
 @dataclass(frozen=True)

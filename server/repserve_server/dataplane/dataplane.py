@@ -15,6 +15,7 @@ import numpy as np
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
+from repserve_server.dataplane.statistics import Attempt, Statistics
 from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
 from repserve_server.imaging.model_input import as_model_input
 
@@ -78,6 +79,7 @@ class Dataplane:
         self._metrics = metrics
         self._clock = clock
         self._requests = RequestsInFlight()
+        self.statistics = Statistics(clock)
 
     @property
     def draining(self) -> asyncio.Event:
@@ -98,12 +100,12 @@ class Dataplane:
         """
         with self._requests:
             served = self.models.find(model, version)
-            _check_count(len(images))
-            self._check_deadline(call)
-            queue = served.queue
-            slots = queue.admit(len(images))
-            seconds = await self._decode_all(images, served, slots, call)
-            return Scored(served.info, await self._run(served, slots, call), seconds)
+            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
+                _check_count(len(images))
+                self._check_deadline(call)
+                slots = served.queue.admit(len(images))
+                seconds = await self._decode_all(images, served, slots, call)
+                return await self._run(served, slots, call, attempt, seconds)
 
     async def classify_pixels(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
         """Classify images that are already resized and cropped.
@@ -120,12 +122,13 @@ class Dataplane:
         """
         with self._requests:
             served = self.models.find(model, version)
-            preprocessing = served.info.preprocessing
-            pixels = _as_array(data, images, preprocessing.shape, "uint8")
-            self._check_deadline(call)
-            slots = served.queue.admit(images)
-            _write(served.queue.area.images, slots, as_model_input(pixels, preprocessing, served.dtype))
-            return Scored(served.info, await self._run(served, slots, call), 0.0)
+            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
+                preprocessing = served.info.preprocessing
+                pixels = _as_array(data, images, preprocessing.shape, "uint8")
+                self._check_deadline(call)
+                slots = served.queue.admit(images)
+                _write(served.queue.area.images, slots, as_model_input(pixels, preprocessing, served.dtype))
+                return await self._run(served, slots, call, attempt)
 
     async def classify_tensor(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
         """Classify images that are already what the model's own float32 input takes.
@@ -142,15 +145,13 @@ class Dataplane:
         """
         with self._requests:
             served = self.models.find(model, version)
-            if served.dtype != np.float32:
-                raise InvalidRequestError(
-                    f"model {served.info.name!r} takes uint8 pixels and normalises them itself; send these"
-                )
-            tensor = _as_array(data, images, served.queue.area.layout.shape, "float32")
-            self._check_deadline(call)
-            slots = served.queue.admit(images)
-            _write(served.queue.area.images, slots, tensor)
-            return Scored(served.info, await self._run(served, slots, call), 0.0)
+            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
+                _check_takes_tensors(served)
+                tensor = _as_array(data, images, served.queue.area.layout.shape, "float32")
+                self._check_deadline(call)
+                slots = served.queue.admit(images)
+                _write(served.queue.area.images, slots, tensor)
+                return await self._run(served, slots, call, attempt)
 
     async def drain(self) -> None:
         """Take no more requests, and return when the last one that was taken is answered."""
@@ -195,10 +196,20 @@ class Dataplane:
                 queue.give_back((slot,))
             future.cancel()
 
-    async def _run(self, served: ServedModel, slots: list[int], call: Call) -> list[ImageScores]:
+    async def _run(
+        self, served: ServedModel, slots: list[int], call: Call, attempt: Attempt, decode_seconds: float = 0.0
+    ) -> Scored:
         images = await served.queue.run(slots, call.deadline)
         self._metrics.images.inc(len(images))
-        return images
+        attempt.succeed(images, decode_seconds)
+        return Scored(served.info, images, decode_seconds)
+
+
+def _check_takes_tensors(served: ServedModel) -> None:
+    if served.dtype != np.float32:
+        raise InvalidRequestError(
+            f"model {served.info.name!r} takes uint8 pixels and normalises them itself; send these"
+        )
 
 
 def _name_image(error: ImageError, work: Sequence[asyncio.Future[float]]) -> ImageError:

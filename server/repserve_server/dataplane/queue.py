@@ -254,7 +254,7 @@ class ModelQueue:
             if outcome is Outcome.SCORED:
                 queued = max(0.0, answer.started - request.submitted)
                 if now <= request.deadline:
-                    request.succeed(flight.row, ImageScores(batch, row, answer.size, queued, compute))
+                    request.succeed(flight.row, ImageScores(batch, row, answer.size, queued, compute, answer.finished))
                 else:
                     request.fail(DeadlineError("the deadline passed while the image was on the device"))
                 self._metrics.queue_seconds.observe(queued)

@@ -77,7 +77,8 @@ class BatchScores:
 class ImageScores:
     """One image's part of an answered batch.
 
-    ``batch_size`` is the number of images it was run with, padding not counted; times are in seconds.
+    ``batch_size`` is the number of images it was run with, padding not counted; times are in seconds, ``finished`` is
+    when the run ended, on the clock of CLOCK_MONOTONIC.
     """
 
     batch: BatchScores
@@ -85,6 +86,7 @@ class ImageScores:
     batch_size: int
     queue_seconds: float
     compute_seconds: float
+    finished: float = 0.0
 
     def rank(self, top_k: int) -> tuple[list[int], list[float]]:
         """See ``BatchScores.rank``."""

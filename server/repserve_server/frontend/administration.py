@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from repserve_server.dataplane.administration import LogLevel, ModelStatistics, Region
+from repserve_server.dataplane.administration import LogLevel, Region
+from repserve_server.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from repserve_server.channel.dialogue import Dialogue

@@ -117,7 +117,8 @@ class Frontend:
 
     def _report_metrics(self, _: ControlMessage) -> None:
         self._metrics.show_queues(self._table.occupied())
-        self._send("metrics", {"snapshot": take_snapshot(self._metrics.registry)})
+        snapshot = take_snapshot(self._metrics.registry)
+        self._send("metrics", {"snapshot": snapshot, "statistics": self._dataplane.statistics.to_body()})
 
     async def _retire(self, revision: int) -> None:
         await self._models.retire(revision)

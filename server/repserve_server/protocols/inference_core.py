@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from repserve_server.channel.messages import Priority
-from repserve_server.dataplane.administration import Administration, ModelStatistics, Region
+from repserve_server.dataplane.administration import Administration, Region
 from repserve_server.dataplane.call import Call
 from repserve_server.errors import InvalidRequestError, ModelNotFoundError
 from repserve_server.protocols.bytes_tensor import join_elements, split_elements
@@ -35,6 +35,7 @@ from repserve_server.protocols.tensors import (
     RegionSlice,
     WantedOutput,
 )
+from repserve_server.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.dataplane import Dataplane, Scored

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from repserve_server.dataplane.administration import Duration, ModelStatistics
     from repserve_server.protocols.model_description import ModelMetadata, TensorMetadata
+    from repserve_server.statistics import Duration, ModelStatistics
 
 REGION, BYTE_SIZE, OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
 CLASSIFICATION = "classification"

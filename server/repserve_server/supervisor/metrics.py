@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from repserve_server.dataplane.models import ModelInfo
-from repserve_server.metrics import MergedCollector
+from repserve_server.metrics import MergedCollector, Snapshot
+from repserve_server.statistics import Body, StatisticsTotals
 from repserve_server.supervisor.child import Child
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -24,6 +25,7 @@ class ServerMetrics:
     def __init__(self, models: Callable[[], list[ModelInfo]]) -> None:
         self.registry = CollectorRegistry()
         self.children = MergedCollector()
+        self.statistics = StatisticsTotals()
         self.processes = ProcessCollector()
         self.restarts = Counter(
             "repserve_restarts",
@@ -38,9 +40,15 @@ class ServerMetrics:
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))
 
+    def update(self, child: Child, snapshot: Snapshot, statistics: Body) -> None:
+        """Take a process's newest counts."""
+        self.children.update(child.name, snapshot)
+        self.statistics.update(child.name, statistics)
+
     def forget(self, child: Child) -> None:
         """A process has ended: keep its totals, drop its gauges."""
         self.children.end(child.name)
+        self.statistics.end(child.name)
         self.processes.end(child.pid)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,18 @@ Body = dict[str, Any]
 
 
 class Questions:
-    """Answers them."""
+    """Answers them; ``count`` asks every process for its statistics and adds them up."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, regions: RegionTable, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        regions: RegionTable,
+        fleet: Fleet,
+        count: Callable[[], Awaitable[list[Body]]],
+    ) -> None:
         self._settings, self._catalogue, self._regions, self._fleet = settings, catalogue, regions, fleet
+        self._count = count
 
     @property
     def answerers(self) -> Mapping[str, Answerer]:
@@ -41,6 +49,7 @@ class Questions:
             "unregister_region": self._unregister_region,
             "regions": self._list_regions,
             "log_level": self._log_level,
+            "statistics": self._statistics,
         }
 
     async def _load(self, body: Body) -> Body:
@@ -78,6 +87,9 @@ class Questions:
         if body["level"] is not None:
             self._fleet.set_log_level(str(body["level"]))
         return {"level": self._fleet.log_level}
+
+    async def _statistics(self, _: Body) -> Body:
+        return {"models": await self._count()}
 
     def _check_explicit(self, what: str) -> None:
         mode = self._settings.repository_mode

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.supervisor.catalogue import Catalogue
@@ -67,7 +67,8 @@ class Supervisor:
         self._catalogue = Catalogue(settings, self._fleet, self._tell_models)
         self._regions = RegionTable(self._fleet.frontends)
         self._fleet.frontends.serve_extras = lambda: {"regions": self._regions.to_body()}
-        self._answerers.update(Questions(settings, self._catalogue, self._regions, self._fleet).answerers)
+        questions = Questions(settings, self._catalogue, self._regions, self._fleet, self._count)
+        self._answerers.update(questions.answerers)
         self._first_folders = folders
 
     async def run(self) -> int:
@@ -220,6 +221,10 @@ class Supervisor:
             await asyncio.wait_for(self._fleet.metrics_answered.wait(), SCRAPE_SECONDS)
         except TimeoutError:
             return
+
+    async def _count(self) -> list[dict[str, Any]]:
+        await self._ask_metrics()
+        return [entry.to_body() for entry in self._metrics.statistics.totals()]
 
     def _readiness(self) -> tuple[bool, str]:
         if self._draining:

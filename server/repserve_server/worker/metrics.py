@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from repserve_server.channel.messages import CloseReason, Outcome
+from repserve_server.statistics import Body, Duration, ModelStatistics
 
 BATCH_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -60,14 +61,20 @@ class WorkerMetrics:
             "repserve_failed_runs", "Runs that the device or its runtime failed.", names, registry=registry
         ).labels(*values)
         self._values = (*values, str(instance))
+        self._statistics = ModelStatistics(model, version)
 
     def count_batch(self, images: int, compiled: int, reason: CloseReason, seconds: float) -> None:
         """Count a run of ``images`` images, padded to ``compiled``."""
         self._batches[reason].inc()
         self._size.observe(images)
         self._compute.observe(seconds)
+        self._statistics.batches.setdefault(images, Duration()).add(seconds)
         if compiled > images:
             self._padding.inc(compiled - images)
+
+    def statistics(self) -> Body:
+        """The runs by the number of images in them."""
+        return [self._statistics.to_body()]
 
     def count_failed_run(self) -> None:
         """Count a run that gave no scores."""

@@ -42,7 +42,8 @@ class WorkerProcess:
     def report_metrics(self) -> None:
         """Send the supervisor what this worker has counted."""
         self._metrics.set_figures(self._backend.figures())
-        self._control.send("metrics", {"snapshot": take_snapshot(self._metrics.registry)})
+        snapshot = take_snapshot(self._metrics.registry)
+        self._control.send("metrics", {"snapshot": snapshot, "statistics": self._metrics.statistics()})
 
     def _take_control_messages(self) -> None:
         try:

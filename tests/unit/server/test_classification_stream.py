@@ -42,6 +42,9 @@ class FakeContext:
     def time_remaining(self) -> float | None:
         return None
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     async def read(self) -> object:
         request = await self._requests.get()
         if isinstance(request, Exception):

@@ -42,7 +42,7 @@ class ModelInfo:
     """A version of a model as the supervisor describes it; version is empty when there is none.
 
     ``revision`` tells apart what was loaded at different times: a version whose files change is loaded anew under the
-    same number. A later load has a larger revision.
+    same number. A later load has a larger revision. ``offered`` are the inputs that KServe v2 clients may send.
     """
 
     name: str
@@ -58,6 +58,7 @@ class ModelInfo:
     revision: int = 0
     input: InputInfo = field(default_factory=InputInfo)
     output_name: str = ""
+    offered: tuple[str, ...] = ("IMAGE", "INPUT")
 
     @classmethod
     def from_body(cls, body: dict[str, Any], labels: tuple[str, ...]) -> ModelInfo:
@@ -66,9 +67,14 @@ class ModelInfo:
             InstanceInfo(**{**entry, "batch_seconds": {int(k): v for k, v in entry["batch_seconds"].items()}})
             for entry in body["instances"]
         )
-        preprocessing = Preprocessing.model_validate(body["preprocessing"])
         shape = {**body["input"], "shape": tuple(body["input"]["shape"])}
-        made = {"labels": labels, "preprocessing": preprocessing, "instances": instances, "input": InputInfo(**shape)}
+        made: dict[str, Any] = {
+            "labels": labels,
+            "preprocessing": Preprocessing.model_validate(body["preprocessing"]),
+            "instances": instances,
+            "input": InputInfo(**shape),
+            "offered": tuple(body["offered"]),
+        }
         return cls(**{**body, **made})
 
     def to_body(self) -> dict[str, Any]:
@@ -85,6 +91,7 @@ class ModelInfo:
                 "classes",
                 "revision",
                 "output_name",
+                "offered",
             )
         }
         body["input"] = asdict(self.input)

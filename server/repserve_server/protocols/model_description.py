@@ -38,14 +38,17 @@ class ModelMetadata:
 def inputs_of(info: ModelInfo) -> tuple[TensorMetadata, ...]:
     """The inputs, of which a request has one.
 
-    The last one, the model's own float32 input, is there only where the frontends hand the model float32: a model that
-    normalises on its device takes pixels, and they alone.
+    ``inputs`` in model.toml may leave out one of the first two. The last one, the model's own float32 input, is there
+    only where the frontends hand the model float32: a model that normalises on its device takes pixels, and they alone.
     """
-    pixels = TensorMetadata(PIXELS, "UINT8", (-1, *info.preprocessing.shape))
+    common = (
+        TensorMetadata(IMAGE, "BYTES", (-1, 1)),
+        TensorMetadata(PIXELS, "UINT8", (-1, *info.preprocessing.shape)),
+    )
     own: tuple[TensorMetadata, ...] = ()
     if info.input.dtype == "float32":
         own = (TensorMetadata(tensor_name(info), "FP32", (-1, *info.input.shape)),)
-    return (TensorMetadata(IMAGE, "BYTES", (-1, 1)), pixels, *own)
+    return (*(tensor for tensor in common if tensor.name in info.offered), *own)
 
 
 def tensor_name(info: ModelInfo) -> str:
@@ -79,7 +82,7 @@ def configure(served: ServedModel, max_seconds: float) -> dict[str, Any]:
     info = served.info
     sizes = sorted({size for instance in info.instances for size in instance.batch_seconds})
     devices = Counter((instance.device, instance.backend) for instance in info.instances)
-    output = output_of(info)
+    inputs, output = inputs_of(info), output_of(info)
     return {
         "name": info.name,
         "platform": platform_of(info),
@@ -93,9 +96,9 @@ def configure(served: ServedModel, max_seconds: float) -> dict[str, Any]:
                 "format": _FORMATS.get(tensor.name, "FORMAT_NCHW"),
                 "dims": list(tensor.shape[1:]),
                 # A request has one of them.
-                "optional": True,
+                "optional": len(inputs) > 1,
             }
-            for tensor in inputs_of(info)
+            for tensor in inputs
         ],
         "output": [
             {

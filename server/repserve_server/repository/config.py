@@ -30,6 +30,7 @@ class ModelConfig(BaseModel):
         obtain: the command that makes a version where there is none.
         preprocessing: what is done to an image.
         versions: which versions are served.
+        inputs: what KServe v2 clients may send: encoded images as IMAGE, pixels as INPUT.
         devices: what it runs on, instead of the server's devices.
         instances: workers on each device, instead of the server's.
     """
@@ -44,6 +45,7 @@ class ModelConfig(BaseModel):
     obtain: str = ""
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     versions: VersionPolicy = Latest()
+    inputs: tuple[Literal["IMAGE", "INPUT"], ...] = Field(default=("IMAGE", "INPUT"), min_length=1)
     devices: tuple[str, ...] | None = Field(default=None, min_length=1)
     instances: int | None = Field(default=None, ge=1, le=64)
 

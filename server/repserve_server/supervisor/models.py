@@ -166,6 +166,7 @@ class ModelVersion:
             revision=self.revision,
             input=InputInfo(shape.get("input_name", ""), shape.get("dtype", ""), tuple(shape.get("shape", ()))),
             output_name=shape.get("output_name", ""),
+            offered=self.folder.config.inputs,
             instances=tuple(
                 InstanceInfo(
                     device=worker.device,

@@ -120,6 +120,10 @@ class QueueFullError(RepServeError):
     status = Status.RESOURCE_EXHAUSTED
 
 
+class UnmeetableDeadlineError(QueueFullError):
+    """What waits already takes longer than the request allows."""
+
+
 class DeadlineError(RepServeError):
     """The request's time was over before an answer was there."""
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 _SUBMIT, _CANCEL, _ANSWER = 1, 2, 3
 _KIND = struct.Struct("<B")
-_SUBMISSION = struct.Struct("<IIdB")
+_SUBMISSION = struct.Struct("<IIdBBI")
 _CANCELLATION = struct.Struct("<II")
-_BATCH = struct.Struct("<HHBdd")
+_BATCH = struct.Struct("<HHBddI")
 _OUTCOME = struct.Struct("<IIB")
 
 MAX_MESSAGE = 65_536
@@ -32,12 +32,17 @@ class Priority(IntEnum):
 
 
 class Submission(NamedTuple):
-    """An image in a slot, waiting to be run before its deadline; ``alone``: in a batch of its own."""
+    """An image in a slot, waiting to be run before its deadline.
+
+    ``alone``: in a batch of its own. ``client`` is a number for whoever sent it: clients are served in turns.
+    """
 
     slot: int
     generation: int
     deadline: float
     alone: bool
+    priority: Priority = Priority.NORMAL
+    client: int = 0
 
 
 class Cancellation(NamedTuple):
@@ -75,7 +80,10 @@ class SlotOutcome(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One batch's outcome: ``size`` images ran in a run compiled for ``compiled`` from ``started`` to ``finished``."""
+    """One batch's outcome: ``size`` images ran in a run compiled for ``compiled`` from ``started`` to ``finished``.
+
+    ``waiting`` is how many images then waited for the worker, those of other frontends included.
+    """
 
     size: int
     compiled: int
@@ -83,6 +91,7 @@ class Answer(NamedTuple):
     started: float
     finished: float
     slots: Sequence[SlotOutcome]
+    waiting: int = 0
 
 
 def pack_submissions(submissions: Sequence[Submission]) -> bytes:
@@ -97,7 +106,7 @@ def pack_cancellations(cancellations: Sequence[Cancellation]) -> bytes:
 
 def pack_answer(answer: Answer) -> bytes:
     """One message for the frontend that owns the slots."""
-    head = _BATCH.pack(answer.size, answer.compiled, answer.reason, answer.started, answer.finished)
+    head = _BATCH.pack(answer.size, answer.compiled, answer.reason, answer.started, answer.finished, answer.waiting)
     return b"".join((_KIND.pack(_ANSWER), head, *(_OUTCOME.pack(*entry) for entry in answer.slots)))
 
 
@@ -105,7 +114,7 @@ def unpack_for_worker(message: bytes) -> list[Submission] | list[Cancellation]:
     """Read a message from a frontend."""
     body = memoryview(message)[_KIND.size :]
     if message[0] == _SUBMIT:
-        return [Submission(s, g, d, bool(a)) for s, g, d, a in _SUBMISSION.iter_unpack(body)]
+        return [Submission(s, g, d, bool(a), Priority(p), c) for s, g, d, a, p, c in _SUBMISSION.iter_unpack(body)]
     if message[0] == _CANCEL:
         return [Cancellation(*entry) for entry in _CANCELLATION.iter_unpack(body)]
     raise ValueError(f"a worker got a message of unknown kind {message[0]}")
@@ -116,6 +125,6 @@ def unpack_answer(message: bytes) -> Answer:
     if message[0] != _ANSWER:
         raise ValueError(f"a frontend got a message of unknown kind {message[0]}")
     body = memoryview(message)[_KIND.size :]
-    size, compiled, reason, started, finished = _BATCH.unpack_from(body)
+    size, compiled, reason, started, finished, waiting = _BATCH.unpack_from(body)
     slots = [SlotOutcome(s, g, Outcome(o)) for s, g, o in _OUTCOME.iter_unpack(body[_BATCH.size :])]
-    return Answer(size, compiled, CloseReason(reason), started, finished, slots)
+    return Answer(size, compiled, CloseReason(reason), started, finished, slots, waiting)

@@ -103,7 +103,7 @@ class Dataplane:
             with self.statistics.attempt(served.info.name, served.info.version) as attempt:
                 _check_count(len(images))
                 self._check_deadline(call)
-                slots = served.queue.admit(len(images))
+                slots = served.queue.admit(len(images), call, self._decoding.backlog_seconds)
                 seconds = await self._decode_all(images, served, slots, call)
                 return await self._run(served, slots, call, attempt, seconds)
 
@@ -126,7 +126,7 @@ class Dataplane:
                 preprocessing = served.info.preprocessing
                 pixels = _as_array(data, images, preprocessing.shape, "uint8")
                 self._check_deadline(call)
-                slots = served.queue.admit(images)
+                slots = served.queue.admit(images, call)
                 _write(served.queue.area.images, slots, as_model_input(pixels, preprocessing, served.dtype))
                 return await self._run(served, slots, call, attempt)
 
@@ -149,7 +149,7 @@ class Dataplane:
                 _check_takes_tensors(served)
                 tensor = _as_array(data, images, served.queue.area.layout.shape, "float32")
                 self._check_deadline(call)
-                slots = served.queue.admit(images)
+                slots = served.queue.admit(images, call)
                 _write(served.queue.area.images, slots, tensor)
                 return await self._run(served, slots, call, attempt)
 
@@ -199,7 +199,7 @@ class Dataplane:
     async def _run(
         self, served: ServedModel, slots: list[int], call: Call, attempt: Attempt, decode_seconds: float = 0.0
     ) -> Scored:
-        images = await served.queue.run(slots, call.deadline)
+        images = await served.queue.run(slots, call)
         self._metrics.images.inc(len(images))
         attempt.succeed(images, decode_seconds)
         return Scored(served.info, images, decode_seconds)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from repserve_server.imaging.preprocessing import Preprocessing
 
 
+_NEWEST_WEIGHT = 0.05
+"""Of an image in the running mean of decoding times."""
+
+
 class _Work(NamedTuple):
     data: bytes
     preprocessing: Preprocessing
@@ -39,6 +43,8 @@ class DecodePool:
     def __init__(self, threads: int, max_pixels: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_pixels = max_pixels
         self._clock = clock
+        self._waiting = 0
+        self._mean_seconds = 0.0
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._done: list[tuple[_Work, float | BaseException]] = []
@@ -67,7 +73,13 @@ class DecodePool:
         """
         future: asyncio.Future[float] = self._loop.create_future()
         self._work.put(_Work(data, preprocessing, out, deadline, future, release))
+        self._waiting += 1
         return future
+
+    @property
+    def backlog_seconds(self) -> float:
+        """How long the images that wait to be decoded will keep the threads busy, by what others took."""
+        return self._waiting * self._mean_seconds / len(self._threads)
 
     def close(self) -> None:
         """End the threads once the images that wait are decoded."""
@@ -96,10 +108,12 @@ class DecodePool:
     def _complete(self) -> None:
         with self._lock:
             completed, self._done = self._done, []
+        self._waiting -= len(completed)
         for work, result in completed:
             if work.future.cancelled():
                 work.release()
             elif isinstance(result, float):
+                self._mean_seconds += _NEWEST_WEIGHT * (result - self._mean_seconds)
                 work.future.set_result(result)
             else:
                 work.release()

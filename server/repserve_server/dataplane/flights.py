@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterator
 
 from repserve_server.channel.link import Link
 from repserve_server.channel.messages import Cancellation, Submission
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import RepServeError
 
@@ -17,11 +19,13 @@ CRASHES_ALLOWED = 1
 class PendingRequest:
     """A request whose images are in flight; its future gives one ImageScores an image, in order."""
 
-    __slots__ = ("_missing", "_results", "deadline", "future", "submitted")
+    __slots__ = ("_missing", "_results", "client", "deadline", "future", "priority", "submitted")
 
-    def __init__(self, images: int, deadline: float, submitted: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, images: int, call: Call, submitted: float, loop: asyncio.AbstractEventLoop) -> None:
         self.future: asyncio.Future[list[ImageScores]] = loop.create_future()
-        self.deadline = deadline
+        self.deadline = call.deadline
+        self.priority = call.priority
+        self.client = zlib.crc32(call.client.encode())
         self.submitted = submitted
         self._results: list[ImageScores | None] = [None] * images
         self._missing = images
@@ -40,15 +44,25 @@ class PendingRequest:
 
 
 class WorkerLink:
-    """A worker as a frontend sees it: its link, how many images it has, and what will be sent in this turn."""
+    """A worker as a frontend sees it: its link, how many images it has, and what will be sent in this turn.
+
+    ``waiting`` is what the worker itself said at ``told_at`` that waits, from all frontends.
+    """
 
     def __init__(self, worker: str, link: Link) -> None:
         self.worker = worker
         self.link = link
         self.in_flight = 0
+        self.waiting = 0
+        self.told_at = 0.0
         self.submissions: list[Submission] = []
         self.cancellations: list[Cancellation] = []
         self.connected = True
+
+    def backlog(self, now: float, image_seconds: float) -> int:
+        """How many images it has, from all frontends: what it said less what it has done since, and ours at least."""
+        left = self.waiting - int((now - self.told_at) / image_seconds) if self.waiting else 0
+        return max(self.in_flight, left)
 
 
 class Flight:

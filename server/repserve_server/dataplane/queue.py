@@ -14,16 +14,19 @@ from repserve_server.channel.messages import (
     MAX_ENTRIES,
     Answer,
     Cancellation,
+    CloseReason,
     Outcome,
     Submission,
     pack_cancellations,
     pack_submissions,
     unpack_answer,
 )
-from repserve_server.channel.slots import FreeSlots, SlotArea
+from repserve_server.channel.slots import SlotArea
+from repserve_server.dataplane.admission import Admission
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.flights import CRASHES_ALLOWED, Flight, Flights, PendingRequest, WorkerLink
 from repserve_server.dataplane.scores import BatchScores, ImageScores, Output
-from repserve_server.errors import DeadlineError, DrainingError, InferenceError, InvalidRequestError, QueueFullError
+from repserve_server.errors import DeadlineError, DrainingError, InferenceError
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import QueueMetrics
@@ -53,11 +56,10 @@ class ModelQueue:
         self.model = model
         self.area = area
         self._output = output
-        self._best_image_seconds = best_image_seconds
         self._metrics = metrics
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._free = FreeSlots(area.layout.slots)
+        self._admission = Admission(area.layout.slots, best_image_seconds)
         self._flights = Flights(area.layout.slots)
         self._workers: dict[str, WorkerLink] = {}
         self._homeless: list[Flight] = []
@@ -72,60 +74,61 @@ class ModelQueue:
     @property
     def occupied(self) -> int:
         """How many images it holds now."""
-        return self.capacity - len(self._free)
+        return self._admission.occupied
 
     @property
     def worker_count(self) -> int:
         """Workers that take images now."""
         return sum(worker.connected for worker in self._workers.values())
 
-    def admit(self, images: int) -> list[int]:
+    @property
+    def backlog(self) -> int:
+        """Images that wait for the workers or run there, those of other frontends included as far as they are known."""
+        now = self._clock()
+        return max(self._flights.count, sum(self._backlog(worker, now) for worker in self._workers.values()))
+
+    def admit(self, images: int, call: Call, decode_seconds: float = 0.0) -> list[int]:
         """Take slots for a request's images, to be filled and then passed to ``run`` or ``give_back``.
 
+        Args:
+            images: how many there are.
+            call: whose they are, and by when the answer must be there.
+            decode_seconds: how long other images will be decoded before these.
+
         Raises:
-            QueueFullError: fewer slots are free; it says when trying again makes sense.
+            QueueFullError: there is no room, or the deadline cannot be met; it says when trying again makes sense.
             InvalidRequestError: there are more images than the queue has slots.
         """
-        if images > self.capacity:
-            raise InvalidRequestError(
-                f"the request has {images} images and the queue holds {self.capacity}; send fewer at once"
-            )
-        slots = self._free.take(images)
-        if slots is None:
-            wait = self.occupied * self._best_image_seconds / max(1, self.worker_count)
-            raise QueueFullError(
-                f"the queue holds {self.occupied} of {self.capacity} images and has no room for {images} more; "
-                f"try again in {wait * 1000:.0f} ms",
-                retry_after=max(wait, 0.001),
-            )
-        return slots
+        workers = self.worker_count
+        self._admission.check_deadline(call, self._clock(), self.backlog, workers, decode_seconds)
+        return self._admission.take(images, call, workers)
 
     def give_back(self, slots: Sequence[int]) -> None:
         """Return admitted slots that were not run."""
         for slot in slots:
-            self._free.give_back(slot)
+            self._admission.give_back(slot)
 
     async def empty(self) -> None:
         """Return when the queue holds no image; it must not be admitting any more."""
         if self.occupied:
             emptied = asyncio.Event()
-            self._free.on_all_free = emptied.set
+            self._admission.when_empty(emptied.set)
             await emptied.wait()
 
-    async def run(self, slots: Sequence[int], deadline: float) -> list[ImageScores]:
+    async def run(self, slots: Sequence[int], call: Call) -> list[ImageScores]:
         """Have the images in these admitted slots run; the slots are given back by and by.
 
         Cancelling this call takes images that still wait out of the workers' queues.
 
         Raises:
-            DeadlineError: there is no answer by ``deadline``, a time of the queue's clock.
+            DeadlineError: there is no answer by the call's deadline, a time of the queue's clock.
             InferenceError: the device failed on an image.
         """
         now = self._clock()
-        if deadline <= now:
+        if call.deadline <= now:
             self.give_back(slots)
             raise DeadlineError("the deadline passed before the image reached the queue")
-        request = PendingRequest(len(slots), deadline, now, self._loop)
+        request = PendingRequest(len(slots), call, now, self._loop)
         flights = [self._flights.begin(slot, request, row) for row, slot in enumerate(slots)]
         for flight in flights:
             self._dispatch(flight)
@@ -170,16 +173,25 @@ class ModelQueue:
         if self._sweep is not None:
             self._sweep.cancel()
 
+    def _backlog(self, worker: WorkerLink, now: float) -> int:
+        return worker.backlog(now, self._admission.image_seconds)
+
     def _dispatch(self, flight: Flight) -> None:
         connected = [worker for worker in self._workers.values() if worker.connected]
         if not connected:
             flight.worker = None
             self._homeless.append(flight)
             return
-        worker = min(connected, key=lambda candidate: candidate.in_flight)
+        worker = connected[0]
+        if len(connected) > 1:
+            now = self._clock()
+            worker = min(connected, key=lambda candidate: self._backlog(candidate, now))
         flight.worker = worker
         worker.in_flight += 1
-        worker.submissions.append(Submission(flight.slot, flight.generation, flight.request.deadline, flight.alone))
+        request = flight.request
+        worker.submissions.append(
+            Submission(flight.slot, flight.generation, request.deadline, flight.alone, request.priority, request.client)
+        )
         self._plan_flush()
 
     def _plan_flush(self) -> None:
@@ -223,7 +235,7 @@ class ModelQueue:
             self._disconnect(worker)
             return
         for message in messages:
-            self._take_answer(unpack_answer(message))
+            self._take_answer(worker, unpack_answer(message))
 
     def _disconnect(self, worker: WorkerLink) -> None:
         if not worker.connected:
@@ -233,15 +245,18 @@ class ModelQueue:
         self._loop.remove_writer(worker.link.fileno())
         try:
             for message in worker.link.receive_all():
-                self._take_answer(unpack_answer(message))
+                self._take_answer(worker, unpack_answer(message))
         except LinkClosedError:
             pass
 
-    def _take_answer(self, answer: Answer) -> None:
+    def _take_answer(self, worker: WorkerLink, answer: Answer) -> None:
         ended = [(entry.outcome, self._flights.end(entry.slot, entry.generation)) for entry in answer.slots]
         scored = [flight.slot for outcome, flight in ended if flight is not None and outcome is Outcome.SCORED]
         batch = BatchScores(self.area.scores[scored], self._output)
+        worker.waiting, worker.told_at = answer.waiting, answer.finished
         compute = answer.finished - answer.started
+        if scored:
+            self._admission.measure(answer.size, compute, full=answer.reason is CloseReason.FULL)
         now = self._clock()
         row = 0
         for outcome, flight in ended:
@@ -249,7 +264,7 @@ class ModelQueue:
                 continue
             if flight.worker is not None:
                 flight.worker.in_flight -= 1
-            self._free.give_back(flight.slot)
+            self._admission.give_back(flight.slot)
             request = flight.request
             if outcome is Outcome.SCORED:
                 queued = max(0.0, answer.started - request.submitted)
@@ -298,7 +313,7 @@ class ModelQueue:
 
     def _end_unsent(self, flight: Flight) -> None:
         if self._flights.end(flight.slot, flight.generation) is not None:
-            self._free.give_back(flight.slot)
+            self._admission.give_back(flight.slot)
 
     def _end_overdue(self) -> None:
         self._sweep = None

@@ -26,7 +26,8 @@ from repserve_server.channel.messages import (
 )
 from repserve_server.worker.arrival_rate import ArrivalRate
 from repserve_server.worker.planner import BatchCosts, Plan, plan
-from repserve_server.worker.sources import BatchAssembler, Source, WaitingImage, WaitingImages
+from repserve_server.worker.sources import BatchAssembler, Source, WaitingImage
+from repserve_server.worker.waiting import WaitingImages
 
 if TYPE_CHECKING:
     from repserve_server.backends.base import Backend
@@ -160,7 +161,8 @@ class WorkerLoop:
             try:
                 for first in range(0, len(slots), MAX_ENTRIES):
                     part = slots[first : first + MAX_ENTRIES]
-                    source.link.send(pack_answer(Answer(size, chosen.size, chosen.reason, started, finished, part)))
+                    answer = Answer(size, chosen.size, chosen.reason, started, finished, part, len(self._waiting))
+                    source.link.send(pack_answer(answer))
             except LinkClosedError:
                 self._drop_source(source)
                 continue

@@ -19,6 +19,7 @@ from repserve_server.channel.messages import (
     pack_answer,
     unpack_for_worker,
 )
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.queue import ModelQueue
 from repserve_server.dataplane.scores import ImageScores
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 WAIT_SECONDS = 10.0
+CALL = Call(math.inf)
 
 
 def run_async(test: Callable[[], Coroutine[None, None, Result]]) -> Result:
@@ -123,9 +125,9 @@ class QueueHarness:
         self, images: int = 1, deadline: float = math.inf
     ) -> tuple[asyncio.Task[list[ImageScores]], list[float]]:
         """Admit, fill and run a request as a task that has reached the workers when this returns."""
-        slots = self.queue.admit(images)
+        slots = self.queue.admit(images, CALL)
         expected = self.fill(slots)
-        task = asyncio.ensure_future(self.queue.run(slots, deadline))
+        task = asyncio.ensure_future(self.queue.run(slots, Call(deadline)))
         await settle()
         return task, expected
 

@@ -17,7 +17,7 @@ from repserve_server.errors import DeadlineError, DrainingError, ImageError, Inv
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from unit.server.fakes import scores_of
-from unit.server.queue_harness import WAIT_SECONDS, QueueHarness, first_score, run_async, settle
+from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, first_score, run_async, settle
 
 PIXELS = Preprocessing(resize=2, crop=2)
 
@@ -104,7 +104,7 @@ def test_pixels_come_back_as_scores_in_order(scattered: bool) -> None:
         harness = DataplaneHarness()
         worker = harness.start_worker()
         if scattered:
-            taken = harness.queue.admit(4)
+            taken = harness.queue.admit(4, CALL)
             harness.queue.give_back([taken[0], taken[2]])
         rows = np.random.default_rng(1).integers(0, 256, (3, 2, 2, 3), np.uint8)
         task = asyncio.ensure_future(harness.dataplane.classify_pixels(rows.tobytes(), 3, "digits", "1", harness.call))

@@ -15,6 +15,7 @@ from repserve_server.channel.messages import (
     Cancellation,
     CloseReason,
     Outcome,
+    Priority,
     SlotOutcome,
     Submission,
     pack_answer,
@@ -26,7 +27,7 @@ from repserve_server.channel.messages import (
 
 numbers = st.integers(0, 2**32 - 1)
 times = st.floats(allow_nan=False)
-submissions = st.builds(Submission, numbers, numbers, times, st.booleans())
+submissions = st.builds(Submission, numbers, numbers, times, st.booleans(), st.sampled_from(Priority), numbers)
 answers = st.builds(
     Answer,
     st.integers(0, 256),
@@ -35,6 +36,7 @@ answers = st.builds(
     times,
     times,
     st.lists(st.builds(SlotOutcome, numbers, numbers, st.sampled_from(Outcome)), max_size=20),
+    numbers,
 )
 
 

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from repserve_server.channel.messages import Cancellation, Outcome, SlotOutcome, unpack_for_worker
+from repserve_server.dataplane.call import Call
 from repserve_server.errors import DeadlineError, DrainingError, InferenceError, QueueFullError
 from unit.server.fakes import scores_of
-from unit.server.queue_harness import WAIT_SECONDS, QueueHarness, result, run_async, settle
+from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
 
 
 def test_images_that_are_ready_together_travel_together() -> None:
     async def test() -> None:
         harness = QueueHarness()
         worker = harness.start_worker()
-        slots = harness.queue.admit(3)
+        slots = harness.queue.admit(3, CALL)
         expected = harness.fill(slots)
-        tasks = [asyncio.ensure_future(harness.queue.run([slot], 2000.0)) for slot in slots]
+        tasks = [asyncio.ensure_future(harness.queue.run([slot], Call(2000.0))) for slot in slots]
         await settle()
         (message,) = worker.link.receive_all()
         assert [entry.slot for entry in unpack_for_worker(message)] == slots
@@ -67,11 +68,11 @@ def test_a_full_queue_says_when_to_try_again() -> None:
         harness = QueueHarness(slots=8)
         harness.start_worker("worker 1")
         harness.start_worker("worker 2")
-        harness.queue.admit(6)
+        harness.queue.admit(6, CALL)
         with pytest.raises(QueueFullError, match="holds 6 of 8 images and has no room for 3 more") as caught:
-            harness.queue.admit(3)
+            harness.queue.admit(3, CALL)
         assert caught.value.retry_after == pytest.approx(6 * 0.01 / 2)
-        assert harness.queue.admit(2) == [6, 7]
+        assert harness.queue.admit(2, CALL) == [6, 7]
 
     run_async(test)
 
@@ -80,7 +81,7 @@ def test_a_request_that_never_fits_is_not_told_to_try_again() -> None:
     async def test() -> None:
         harness = QueueHarness(slots=8)
         with pytest.raises(Exception, match="9") as caught:
-            harness.queue.admit(9)
+            harness.queue.admit(9, CALL)
         assert getattr(caught.value, "retry_after", None) is None
 
     run_async(test)
@@ -104,10 +105,10 @@ def test_an_answer_after_the_deadline_is_a_deadline_error() -> None:
 def test_slots_that_were_not_run_are_given_back() -> None:
     async def test() -> None:
         harness = QueueHarness(slots=4)
-        slots = harness.queue.admit(4)
+        slots = harness.queue.admit(4, CALL)
         harness.queue.give_back(slots)
         assert harness.queue.occupied == 0
-        assert sorted(harness.queue.admit(4)) == slots
+        assert sorted(harness.queue.admit(4, CALL)) == slots
 
     run_async(test)
 
@@ -116,9 +117,9 @@ def test_a_deadline_that_is_over_already_ends_the_request_at_once() -> None:
     async def test() -> None:
         harness = QueueHarness()
         worker = harness.start_worker()
-        slots = harness.queue.admit(2)
+        slots = harness.queue.admit(2, CALL)
         with pytest.raises(DeadlineError):
-            await harness.queue.run(slots, harness.clock.now)
+            await harness.queue.run(slots, Call(harness.clock.now))
         await settle()
         assert worker.read() == []
         assert harness.queue.occupied == 0

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repserve_server.channel.messages import Outcome, SlotOutcome
+from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import DeadlineError, InferenceError, QueueFullError
-from unit.server.queue_harness import HandWorker, QueueHarness, first_score, run_async, settle
+from unit.server.queue_harness import CALL, HandWorker, QueueHarness, first_score, run_async, settle
 
 SLOTS = 6
 
@@ -65,7 +66,7 @@ class Schedule:
                 continue
             assert [first_score(image) for image in task.result()] == expected
         assert self.harness.queue.occupied == 0
-        assert sorted(self.harness.queue.admit(SLOTS)) == list(range(SLOTS))
+        assert sorted(self.harness.queue.admit(SLOTS, CALL)) == list(range(SLOTS))
         self.harness.queue.close()
 
     def _submit(self, images: int, seconds: float) -> None:
@@ -73,13 +74,15 @@ class Schedule:
         free = queue.capacity - queue.occupied
         if images > free:
             with pytest.raises(QueueFullError):
-                queue.admit(images)
+                queue.admit(images, CALL)
             return
-        slots = queue.admit(images)
+        slots = queue.admit(images, CALL)
         held = {entry.slot for worker in self.workers for entry in worker.held}
         assert not held & set(slots), "a slot that a worker holds was given away"
         expected = self.harness.fill(slots)
-        self.requests.append((asyncio.ensure_future(queue.run(slots, self.harness.clock.now + seconds)), expected))
+        self.requests.append(
+            (asyncio.ensure_future(queue.run(slots, Call(self.harness.clock.now + seconds))), expected)
+        )
 
     def _answer(self, index: int, outcome: Outcome) -> None:
         holders = [worker for worker in self.workers if worker.held]

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from repserve_server.channel.messages import Outcome
+from repserve_server.dataplane.call import Call
 from repserve_server.errors import InferenceError
-from unit.server.queue_harness import WAIT_SECONDS, QueueHarness, result, run_async, settle
+from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
 
 
 def test_images_of_a_worker_that_ended_wait_for_the_next() -> None:
@@ -146,9 +147,9 @@ def test_unread_submissions_of_a_worker_that_ended_move_on() -> None:
     async def test() -> None:
         harness = QueueHarness()
         first = harness.start_worker("worker 1")
-        slots = harness.queue.admit(2)
+        slots = harness.queue.admit(2, CALL)
         expected = harness.fill(slots)
-        task = asyncio.ensure_future(harness.queue.run(slots, 2000.0))
+        task = asyncio.ensure_future(harness.queue.run(slots, Call(2000.0)))
         first.die()
         await settle()
         harness.queue.detach("worker 1", crashed=True)

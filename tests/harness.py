@@ -81,6 +81,7 @@ class RunningServer:
             *("--host", "127.0.0.1", "--ready-file", str(self._ready_file)),
             *(() if "--grpc-port" in arguments else ("--grpc-port", "0")),
             *(() if "--metrics-port" in arguments else ("--metrics-port", "0")),
+            *(() if "--grace-seconds" in arguments else ("--grace-seconds", "0")),
             *arguments,
         ]
         python_path = os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))

@@ -90,6 +90,12 @@ class Settings(BaseSettings):
     load_seconds: float = Field(
         default=600.0, gt=0, description="Time for a worker to load and warm up its model before it is replaced."
     )
+    grace_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        description="Time after SIGTERM in which the server is not ready and takes requests all the same, for load "
+        "balancers to notice.",
+    )
     drain_seconds: float = Field(
         default=30.0, gt=0, description="Time for requests under way to be answered at shutdown."
     )

@@ -43,7 +43,7 @@ class RequestsInFlight:
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
-        self._count = 0
+        self.count = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -55,12 +55,12 @@ class RequestsInFlight:
     def __enter__(self) -> None:
         if self.draining.is_set():
             raise DrainingError("the server is shutting down; send the request to another one")
-        self._count += 1
+        self.count += 1
         self._idle.clear()
 
     def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if self._count == 0:
+        self.count -= 1
+        if self.count == 0:
             self._idle.set()
 
 
@@ -152,6 +152,11 @@ class Dataplane:
                 slots = served.queue.admit(images, call)
                 _write(served.queue.area.images, slots, tensor)
                 return await self._run(served, slots, call, attempt)
+
+    @property
+    def requests_in_flight(self) -> int:
+        """Requests that were taken and are not answered."""
+        return self._requests.count
 
     async def drain(self) -> None:
         """Take no more requests, and return when the last one that was taken is answered."""

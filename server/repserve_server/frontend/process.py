@@ -74,20 +74,22 @@ class Frontend:
             "retire": lambda message: self._begin(self._retire(message.body["revision"])),
             "metrics": self._report_metrics,
             "log_level": lambda message: set_log_level(message.body["level"]),
+            "grace": lambda _: self._health.go(),
             "drain": lambda _: self._begin(self._drain()),
             "stop": lambda _: self._stopped.set(),
         }
 
     async def run(self) -> None:
         """Serve until the supervisor says stop or is gone."""
-        await self._health.update(self._table)
         await self._server.start()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._control.fileno(), self._take_control_messages)
         self._send("started")
         await self._stopped.wait()
+        self._report_unanswered()
         loop.remove_reader(self._control.fileno())
         self._dialogue.close()
+        self._health.close()
         await self._server.stop(STOP_SECONDS)
         self._models.close()
         self._decoding.close()
@@ -109,11 +111,22 @@ class Frontend:
 
     def _take_model(self, message: ControlMessage) -> None:
         self._models.take_model(message)
-        self._begin(self._health.update(self._table))
+        self._health.update(self._table)
 
     def _take_ready(self, message: ControlMessage) -> None:
         self._table.server_ready = message.body["ready"]
-        self._begin(self._health.update(self._table))
+        self._health.update(self._table)
+
+    def _report_unanswered(self) -> None:
+        """Say what is dropped when the server ends before all is answered."""
+        requests = self._dataplane.requests_in_flight
+        if requests:
+            images = ", ".join(
+                f"{count} images of model {name} version {version}"
+                for (name, version), count in self._table.occupied().items()
+                if count
+            )
+            logger.error("%d requests are dropped unanswered: %s", requests, images or "none of them with an image yet")
 
     def _report_metrics(self, _: ControlMessage) -> None:
         self._metrics.show_queues(self._table.occupied())
@@ -125,7 +138,7 @@ class Frontend:
         self._send("retired", {"revision": revision})
 
     async def _drain(self) -> None:
-        await self._health.drain()
+        self._health.go()
         await self._dataplane.drain()
         self._send("drained")
 

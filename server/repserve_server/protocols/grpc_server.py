@@ -37,7 +37,7 @@ def create_grpc_server(
     server = grpc.aio.server(options=_OPTIONS)
     add_ClassificationServicer_to_server(classification, server)
     add_GRPCInferenceServiceServicer_to_server(inference, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     reflection.enable_server_reflection((CLASSIFICATION, INFERENCE, health_service, reflection.SERVICE_NAME), server)
     server.add_insecure_port(address)

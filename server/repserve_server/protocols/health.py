@@ -1,46 +1,89 @@
-"""grpc.health.v1, Check and Watch, for the server as a whole, for the service, and for each model by name."""
+"""grpc.health.v1: Check and Watch, for the server, its services, and each model by name."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from grpc_health.v1 import health, health_pb2
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.models import ModelTable
+    from repserve_server.protocols.calls import Context
 
 OVERALL = ""
 CLASSIFICATION = "repserve.v1.Classification"
 INFERENCE = "inference.GRPCInferenceService"
+_SERVICES = (OVERALL, CLASSIFICATION, INFERENCE)
+
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class Health:
-    """What the health service says: kept in step with the models, and not serving as soon as a drain begins."""
+class Health(HealthServicer):  # type: ignore[misc] # it has no types
+    """Kept in step with the models, and not serving from the moment on in which the server begins to go.
+
+    The library's own servicer for asyncio wakes only one of the watchers of a service. Here each has the newest status
+    and nothing older: a slow one misses what was true in between, and costs no memory.
+    """
 
     def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._said: dict[str, bool] = {}
-        self._draining = False
+        self._statuses = dict.fromkeys(_SERVICES, _NOT_SERVING)
+        self._changed = asyncio.Event()
+        self._going = self._closed = False
 
-    async def update(self, models: ModelTable) -> None:
+    def update(self, models: ModelTable) -> None:
         """Say for each model whether it answers, and for the server what the supervisor says."""
-        ready = {info.name: False for info in models.infos}
+        serving = dict.fromkeys(_SERVICES, models.server_ready)
         for info in models.infos:
-            ready[info.name] |= info.ready
-        ready[OVERALL] = ready[CLASSIFICATION] = ready[INFERENCE] = models.server_ready
-        for service, serving in ready.items():
-            await self._say(service, serving)
+            serving[info.name] = serving.get(info.name, False) or info.ready
+        self._say({service: _SERVING if up and not self._going else _NOT_SERVING for service, up in serving.items()})
 
-    async def drain(self) -> None:
+    def go(self) -> None:
         """Say "not serving" for everything from now on."""
-        self._draining = True
-        for service in (OVERALL, CLASSIFICATION, INFERENCE, *self._said):
-            await self._say(service, False)
+        self._going = True
+        self._say(dict.fromkeys(self._statuses, _NOT_SERVING))
 
-    async def _say(self, service: str, serving: bool) -> None:
-        serving = serving and not self._draining
-        if self._said.get(service) is serving:
-            return
-        self._said[service] = serving
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self.servicer.set(service, status)
+    def close(self) -> None:
+        """End every watch: the server stops."""
+        self._closed = True
+        self._wake()
+
+    async def Check(  # noqa: N802 - the names are those of the RPCs
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """The status of a service now."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service or model {request.service!r}")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: Context,  # noqa: ARG002
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """The status of a service now, and each time it changes."""
+        said = None
+        while not self._closed:
+            changed = self._changed
+            status = self._statuses.get(request.service, _UNKNOWN)
+            if status != said:
+                said = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            else:
+                await changed.wait()
+
+    def _say(self, statuses: dict[str, health_pb2.HealthCheckResponse.ServingStatus]) -> None:
+        if statuses != self._statuses:
+            self._statuses = statuses
+            self._wake()
+
+    def _wake(self) -> None:
+        """Whoever waits for the old event goes on; the next ones wait for the new one."""
+        self._changed.set()
+        self._changed = asyncio.Event()

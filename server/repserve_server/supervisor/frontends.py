@@ -94,6 +94,7 @@ class Frontends:
         self._loop = asyncio.get_running_loop()
         self.places = [FrontendPlace(index) for index in range(settings.frontend_count)]
         self.restarting = True
+        self._going = False
         self._log_level = log_level
         self.serve_extras: Callable[[], dict[str, Any]] = dict
         """What a new frontend is told besides the settings."""
@@ -107,6 +108,11 @@ class Frontends:
         """Start every frontend."""
         for place in self.places:
             self._start(place)
+
+    def go(self) -> None:
+        """Have every frontend say that it is not ready, those that start later too; they take requests all the same."""
+        self._going = True
+        self.send("grace", {})
 
     def drain(self) -> None:
         """Have every frontend refuse new requests and answer those it has; one that dies is not replaced any more."""
@@ -181,6 +187,8 @@ class Frontends:
             return
         if message.kind == "started":
             place.started, place.started_at = True, self._loop.time()
+            if self._going:
+                child.send("grace")
             self._events.started(place, child)
             self._events.changed()
         elif message.kind == "retired":

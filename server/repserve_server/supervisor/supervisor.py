@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.follower import Follower, choose_models
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
+from repserve_server.supervisor.port_keeper import HTTP2_FAREWELL, PortKeeper
 from repserve_server.supervisor.ports import PortReservation, client_host, join_address
 from repserve_server.supervisor.questions import Questions
 from repserve_server.supervisor.regions import RegionTable
@@ -46,6 +48,7 @@ class Supervisor:
         self._settings = settings
         self._changed = asyncio.Event()
         self._signals = 0
+        self._first_signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
         self._draining = False
         self._announced = False
@@ -61,6 +64,7 @@ class Supervisor:
             self._refresh_metrics,
             self._readiness,
         )
+        self._keepers = [PortKeeper(settings.host, self._grpc_port, HTTP2_FAREWELL)]
         address = join_address(settings.host, self._grpc_port)
         self._answerers: dict[str, Answerer] = {}
         self._fleet = Fleet(settings, address, self._metrics, self._take_change, self._answerers)
@@ -140,11 +144,16 @@ class Supervisor:
             partial.replace(self._settings.ready_file)
 
     async def _drain(self) -> int:
-        """Let the frontends answer what they have taken, for a limited time."""
+        """Say that the server goes, give load balancers time to notice, and let the frontends answer what they have."""
         self._draining = True
+        self._fleet.frontends.go()
+        hurried = self._signals
+        if self._first_signal is signal.SIGTERM and self._settings.grace_seconds:
+            logger.info("not ready any more; requests are taken for another %.1f s", self._settings.grace_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._until_signalled_again(hurried), self._settings.grace_seconds)
         logger.info("draining: new requests are refused, those under way are answered")
         self._fleet.frontends.drain()
-        hurried = self._signals
         deadline = self._loop.time() + self._settings.drain_seconds
         while not all(place.drained for place in self._fleet.frontends.places):
             self._changed.clear()
@@ -153,15 +162,18 @@ class Supervisor:
                 why = "a second signal" if self._signals > hurried else f"{self._settings.drain_seconds:.0f} s"
                 logger.error("the drain ended after %s with requests unanswered", why)
                 return 1
-            try:
-                await asyncio.wait_for(self._changed.wait(), min(remaining, 0.1))
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), remaining)
         if any(place.lost for place in self._fleet.frontends.places):
             logger.error("a frontend died during the drain; its requests are lost")
             return 1
         logger.info("drained: every request under way was answered")
         return 0
+
+    async def _until_signalled_again(self, signals: int) -> None:
+        while self._signals <= signals:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _stop(self) -> None:
         """End frontends, then workers; whoever does not end by itself is killed."""
@@ -181,6 +193,8 @@ class Supervisor:
                 await asyncio.wait(waiting, timeout=STOP_SECONDS)
         if self._settings.ready_file is not None and self._announced:
             self._settings.ready_file.unlink(missing_ok=True)
+        for keeper in self._keepers:
+            keeper.close()
         self._http.stop()
         self._reservation.close()
 
@@ -190,13 +204,24 @@ class Supervisor:
 
     def _take_change(self) -> None:
         self._catalogue.settle()
+        self._keep_ports()
         self._changed.set()
+
+    def _keep_ports(self) -> None:
+        """Listen in the frontends' place while none of them does, once one has."""
+        frontends = self._fleet.frontends
+        for keeper in self._keepers:
+            if frontends.listening:
+                keeper.release()
+            elif self._announced and frontends.restarting:
+                keeper.hold()
 
     def _tell_models(self) -> None:
         self._fleet.frontends.tell_models(self._catalogue.describe(), ready=self._readiness()[0])
 
     def _take_signal(self, number: int) -> None:
         self._signals += 1
+        self._first_signal = self._first_signal or signal.Signals(number)
         logger.info("got %s", signal.Signals(number).name)
         self._signalled.set()
         self._changed.set()

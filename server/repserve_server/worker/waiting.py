@@ -45,6 +45,7 @@ class WaitingImages:
     def put_back_alone(self, images: Sequence[WaitingImage]) -> None:
         """Have images that were taken wait again, before all others, each for a batch of its own."""
         self._images.add_alone(images)
+        self._earliest = min(self._earliest, *(image.deadline for image in images))
 
     def take_expired(self, now: float) -> list[WaitingImage]:
         """Remove and return the images whose deadline has passed."""

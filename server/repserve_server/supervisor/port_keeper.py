@@ -1,0 +1,117 @@
+"""Keeps a port open while no frontend listens on it: between the death of the last one and its successor's start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+logger = logging.getLogger(__name__)
+
+MOST_HELD = 1024
+"""Connections that are held at once; more are closed."""
+FAREWELL_SECONDS = 2.0
+"""How long a client may take to close its end."""
+
+HTTP2_FAREWELL = bytes.fromhex(
+    # An empty SETTINGS frame, then GOAWAY: last stream 0, no error (RFC 9113, sections 6.5 and 6.8).
+    "000000 04 00 00000000000008 07 00 00000000 00000000 00000000"
+)
+"""Tells a gRPC client that none of its calls was looked at: it sends them again on a new connection by itself."""
+HTTP1_FAREWELL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class PortKeeper:
+    """Listens in the frontends' place and holds whoever connects, until a frontend listens again.
+
+    The kernel spreads connections over all sockets that listen on the port, so it must stop once a frontend does.
+
+    Args:
+        host: address of the port, which this process has reserved.
+        port: the port.
+        farewell: what a held connection is sent before it is closed.
+    """
+
+    def __init__(self, host: str, port: int, farewell: bytes) -> None:
+        self._host, self._port, self._farewell = host, port, farewell
+        self._loop = asyncio.get_running_loop()
+        self._listener: socket.socket | None = None
+        self._held: list[socket.socket] = []
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def holding(self) -> bool:
+        """Whether it listens now."""
+        return self._listener is not None
+
+    def hold(self) -> None:
+        """Listen from now on."""
+        if self._listener is not None:
+            return
+        listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.setblocking(False)
+            listener.bind((self._host, self._port))
+            listener.listen(MOST_HELD)
+        except OSError as error:
+            listener.close()
+            logger.warning("port %d cannot be kept open until a frontend is back: %s", self._port, error)
+            return
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept)
+
+    def release(self) -> None:
+        """Stop listening, and send those who were held to whoever listens now."""
+        if self._listener is None:
+            return
+        self._accept()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+        held, self._held = self._held, []
+        if held:
+            logger.info("%d connections were held until a frontend was back", len(held))
+        for connection in held:
+            task = self._loop.create_task(self._say_farewell(connection))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def close(self) -> None:
+        """Stop listening and close what is held."""
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for connection in self._held:
+            connection.close()
+        self._held = []
+        for task in self._leaving:
+            task.cancel()
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while True:
+                connection, _ = self._listener.accept()
+                connection.setblocking(False)
+                if len(self._held) < MOST_HELD:
+                    self._held.append(connection)
+                else:
+                    connection.close()
+
+    async def _say_farewell(self, connection: socket.socket) -> None:
+        """Say it, and read what the client has sent: closed with data unread, a connection is reset instead."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._loop.sock_sendall(connection, self._farewell)
+                connection.shutdown(socket.SHUT_WR)
+                while await self._loop.sock_recv(connection, 65536):
+                    pass
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            connection.close()

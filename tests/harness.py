@@ -81,6 +81,7 @@ class RunningServer:
             *("--host", "127.0.0.1", "--ready-file", str(self._ready_file)),
             *(() if "--grpc-port" in arguments else ("--grpc-port", "0")),
             *(() if "--metrics-port" in arguments else ("--metrics-port", "0")),
+            *(() if "--http-port" in arguments else ("--http-port", "0")),
             *(() if "--grace-seconds" in arguments else ("--grace-seconds", "0")),
             *arguments,
         ]
@@ -88,6 +89,7 @@ class RunningServer:
         self._environment = {**os.environ, "PYTHONPATH": python_path, **(environment or {})}
         self.address = ""
         self.metrics_url = ""
+        self.http_url = ""
 
     def __enter__(self) -> Self:
         with self._log_file.open("wb") as log, self._output_file.open("wb") as output:
@@ -108,7 +110,7 @@ class RunningServer:
             )
             assert self._ready_file.exists(), f"the server ended before it was ready:\n{self.log}"
             ready = json.loads(self._ready_file.read_text(encoding="utf-8"))
-            self.address, self.metrics_url = ready["grpc"], ready["metrics"]
+            self.address, self.metrics_url, self.http_url = ready["grpc"], ready["metrics"], ready["http"]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -49,9 +49,11 @@ def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - 
     Every flag is also an environment variable (--queue-size is REPSERVE_QUEUE_SIZE) and a key of the TOML file given
     with --config (queue_size = 512). Flags win over the environment, the environment over the file.
     """
+    from repserve_server.process import open_standard_descriptors
     from repserve_server.supervisor.ports import PortTakenError
     from repserve_server.supervisor.run import run_server
 
+    open_standard_descriptors()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     try:
         settings = load_settings(given, config)

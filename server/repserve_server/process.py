@@ -6,13 +6,13 @@ import ctypes
 import math
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 DEVICE_FAILED = 3
 """Exit status of a worker whose device failed, and which a new worker is to replace."""
+_STDIN, _STDOUT, _STDERR = range(3)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_TIMERSLACK = 29
@@ -22,6 +22,19 @@ def _prctl(option: int, argument: int | bytes) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_char_p(argument) if isinstance(argument, bytes) else argument, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+
+
+def open_standard_descriptors() -> None:
+    """Give standard input, output and error to /dev/null where whoever started this process had closed them.
+
+    Otherwise the next file or socket takes the number, and what is printed goes into it.
+    """
+    for descriptor in (_STDIN, _STDOUT, _STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is the one that is missing.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def set_timer_slack(nanoseconds: int) -> None:
@@ -45,7 +58,7 @@ def become_child(parent: int, name: str) -> None:
     Raises:
         SystemExit: the parent was gone already.
     """
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.dup2(_STDERR, _STDOUT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104 - a server's default
     grpc_port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    http_port: int = Field(default=8000, ge=0, le=65535, description="HTTP port of KServe v2; 0 takes a free one.")
     metrics_port: int = Field(
         default=8002, ge=0, le=65535, description="HTTP port of /metrics and /health; 0 takes a free one."
     )

@@ -30,6 +30,7 @@ from repserve_server.protocols.grpc_server import create_grpc_server
 from repserve_server.protocols.health import Health
 from repserve_server.protocols.inference_core import InferenceCore
 from repserve_server.protocols.inference_v2 import InferenceService
+from repserve_server.protocols.rest_server import RestServer
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class Frontend:
             self._health,
             settings["address"],
         )
+        self._rest = RestServer(core, self._metrics)
+        self._http_address: tuple[str, int] = (settings["host"], settings["http_port"])
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[ControlMessage], None]] = {
@@ -82,6 +85,7 @@ class Frontend:
     async def run(self) -> None:
         """Serve until the supervisor says stop or is gone."""
         await self._server.start()
+        await self._rest.start(*self._http_address)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._control.fileno(), self._take_control_messages)
         self._send("started")
@@ -90,7 +94,7 @@ class Frontend:
         loop.remove_reader(self._control.fileno())
         self._dialogue.close()
         self._health.close()
-        await self._server.stop(STOP_SECONDS)
+        await asyncio.gather(self._server.stop(STOP_SECONDS), self._rest.stop())
         self._models.close()
         self._decoding.close()
 

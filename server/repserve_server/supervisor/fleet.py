@@ -44,7 +44,7 @@ class Fleet:
     def __init__(
         self,
         settings: Settings,
-        address: str,
+        ports: tuple[int, int],
         metrics: ServerMetrics,
         on_change: Callable[[], None],
         answerers: Mapping[str, Answerer],
@@ -64,7 +64,7 @@ class Fleet:
         )
         self.frontends = Frontends(
             settings,
-            address,
+            ports,
             metrics,
             FrontendEvents(
                 self._introduce_frontend,

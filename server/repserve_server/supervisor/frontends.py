@@ -14,6 +14,7 @@ from repserve_server.channel.dialogue import Answerer, Dialogue
 from repserve_server.errors import RepServeError
 from repserve_server.supervisor.backoff import Backoff
 from repserve_server.supervisor.child import Child, describe_exit
+from repserve_server.supervisor.ports import join_address
 
 if TYPE_CHECKING:
     from repserve_server.channel.control import ControlMessage
@@ -79,17 +80,17 @@ class FrontendEvents:
 
 
 class Frontends:
-    """Keeps the frontends running until a drain."""
+    """Keeps the frontends running until a drain. ``ports`` are those of gRPC and of HTTP."""
 
     def __init__(
         self,
         settings: Settings,
-        address: str,
+        ports: tuple[int, int],
         metrics: ServerMetrics,
         events: FrontendEvents,
         log_level: Callable[[], str],
     ) -> None:
-        self._settings, self._address = settings, address
+        self._settings, self._ports = settings, ports
         self._metrics, self._events = metrics, events
         self._loop = asyncio.get_running_loop()
         self.places = [FrontendPlace(index) for index in range(settings.frontend_count)]
@@ -173,7 +174,9 @@ class Frontends:
             {
                 "process": f"frontend {place.index}",
                 "log_level": self._log_level(),
-                "address": self._address,
+                "address": join_address(self._settings.host, self._ports[0]),
+                "host": self._settings.host,
+                "http_port": self._ports[1],
                 "decode_threads": self._settings.decode_thread_count,
                 "max_image_pixels": self._settings.max_image_pixels,
                 "max_request_seconds": self._settings.max_request_seconds,

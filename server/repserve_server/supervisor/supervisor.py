@@ -17,7 +17,7 @@ from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.follower import Follower, choose_models
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.supervisor.port_keeper import HTTP2_FAREWELL, PortKeeper
+from repserve_server.supervisor.port_keeper import HTTP1_FAREWELL, HTTP2_FAREWELL, PortKeeper
 from repserve_server.supervisor.ports import PortReservation, client_host, join_address
 from repserve_server.supervisor.questions import Questions
 from repserve_server.supervisor.regions import RegionTable
@@ -55,8 +55,11 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         folders = self._choose_folders()
         self._metrics = ServerMetrics(lambda: self._infos)
-        self._reservation = PortReservation(settings.host, settings.grpc_port, "--grpc-port")
-        self._grpc_port = self._reservation.port
+        self._reservations = [
+            PortReservation(settings.host, settings.grpc_port, "--grpc-port"),
+            PortReservation(settings.host, settings.http_port, "--http-port"),
+        ]
+        grpc_port, http_port = self._ports = tuple(reservation.port for reservation in self._reservations)
         self._http = OperatorServer(
             settings.host,
             settings.metrics_port,
@@ -64,10 +67,12 @@ class Supervisor:
             self._refresh_metrics,
             self._readiness,
         )
-        self._keepers = [PortKeeper(settings.host, self._grpc_port, HTTP2_FAREWELL)]
-        address = join_address(settings.host, self._grpc_port)
+        self._keepers = [
+            PortKeeper(settings.host, grpc_port, HTTP2_FAREWELL),
+            PortKeeper(settings.host, http_port, HTTP1_FAREWELL),
+        ]
         self._answerers: dict[str, Answerer] = {}
-        self._fleet = Fleet(settings, address, self._metrics, self._take_change, self._answerers)
+        self._fleet = Fleet(settings, (grpc_port, http_port), self._metrics, self._take_change, self._answerers)
         self._catalogue = Catalogue(settings, self._fleet, self._tell_models)
         self._regions = RegionTable(self._fleet.frontends)
         self._fleet.frontends.serve_extras = lambda: {"regions": self._regions.to_body()}
@@ -84,6 +89,9 @@ class Supervisor:
         Raises:
             NothingToServeError: no model can be served.
         """
+        if self._settings.ready_file is not None:
+            # One that a server left which was killed.
+            self._settings.ready_file.unlink(missing_ok=True)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._take_signal, number)
         self._http.start()
@@ -130,15 +138,17 @@ class Supervisor:
     def _announce(self) -> None:
         self._announced = True
         host = client_host(self._settings.host)
-        grpc, http = join_address(host, self._grpc_port), f"http://{join_address(host, self._http.port)}"
+        grpc, http, metrics = (join_address(host, port) for port in (*self._ports, self._http.port))
         for info in self._infos:
             if not info.ready:
                 logger.warning("model %s is not served: %s", info.name, info.reason)
             elif info.caution:
                 logger.warning("model %s: %s", info.name, info.caution)
-        logger.info("ready: gRPC on %s, metrics and health on %s", grpc, http)
+        logger.info("ready: gRPC on %s, HTTP on http://%s, metrics and health on http://%s", grpc, http, metrics)
         if self._settings.ready_file is not None:
-            content = json.dumps({"grpc": grpc, "metrics": http, "pid": os.getpid()})
+            content = json.dumps(
+                {"grpc": grpc, "http": f"http://{http}", "metrics": f"http://{metrics}", "pid": os.getpid()}
+            )
             partial = self._settings.ready_file.with_name(self._settings.ready_file.name + ".part")
             partial.write_text(content, encoding="utf-8")
             partial.replace(self._settings.ready_file)
@@ -196,7 +206,8 @@ class Supervisor:
         for keeper in self._keepers:
             keeper.close()
         self._http.stop()
-        self._reservation.close()
+        for reservation in self._reservations:
+            reservation.close()
 
     @property
     def _infos(self) -> list[ModelInfo]:

@@ -1,0 +1,106 @@
+"""The HTTP server of a frontend: routes, limits, and errors as JSON."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from repserve_server.errors import InternalError, RepServeError, Status
+from repserve_server.protocols.openapi import describe_routes
+from repserve_server.protocols.rest_v2 import RestRoutes
+
+if TYPE_CHECKING:
+    from repserve_server.dataplane.metrics import FrontendMetrics
+    from repserve_server.protocols.inference_core import InferenceCore
+    from repserve_server.protocols.rest_v2 import Handler
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Of a request, decompressed; the same as of a gRPC message."""
+KEEP_ALIVE_SECONDS = 75.0
+STOP_SECONDS = 2.0
+OPENAPI_PATH = "/openapi.json"
+
+
+class RestServer:
+    """Listens beside the other frontends on one port; the kernel spreads connections over them."""
+
+    def __init__(self, core: InferenceCore, metrics: FrontendMetrics) -> None:
+        self._routes = RestRoutes(core, metrics)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to listen.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        application = create_application(self._routes)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            # A client that goes away cancels its request, which then leaves the queue.
+            handler_cancellation=True,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            shutdown_timeout=STOP_SECONDS,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, reuse_port=True, backlog=socket.SOMAXCONN).start()
+
+    async def stop(self) -> None:
+        """Stop listening, and let the last answers leave."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+def create_application(routes: RestRoutes) -> web.Application:
+    """All routes, and the OpenAPI document that describes them."""
+    application = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
+    table = routes.table()
+    document = describe_routes([(method, path) for method, path, _ in table])
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    for method, path, handler in [*table, ("GET", OPENAPI_PATH, openapi)]:
+        application.router.add_route(method, path, handler)
+    return application
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error is ``{"error": "..."}`` with the status of the one table in ``errors``."""
+    try:
+        return await handler(request)
+    except RepServeError as error:
+        return _to_response(error)
+    except web.HTTPException as error:
+        text = {
+            404: f"there is nothing at {request.path}; {OPENAPI_PATH} has what there is",
+            405: f"{request.path} does not take {request.method}",
+            413: f"the body is longer than {MAX_BODY_BYTES} bytes",
+        }.get(error.status, error.reason)
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return web.json_response({"error": text}, status=error.status, headers=headers)
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        logger.exception("a request failed in a way the server does not know")
+        return _to_response(InternalError("internal error; the server's log says why"))
+
+
+def _to_response(error: RepServeError) -> web.Response:
+    headers = {}
+    if error.retry_after is not None:
+        # Whole seconds, as HTTP has it (RFC 9110, 10.2.3), and the exact time for clients of ours.
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
+    response = web.json_response({"error": error.message}, status=error.status.http_status, headers=headers)
+    if error.status is Status.UNAVAILABLE:
+        response.force_close()
+    return response

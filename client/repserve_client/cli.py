@@ -28,6 +28,7 @@ class Subcommand:
 SUBCOMMANDS = {
     "serve": Subcommand("repserve_server.cli", "serve", "Run the server on a model repository.", "server"),
     "models": Subcommand("repserve_server.cli", "models", "List the models of a model repository.", "server"),
+    "golden": Subcommand("repserve_server.cli", "golden", "Record what later versions must get right.", "server"),
     "doctor": Subcommand("repserve_server.doctor.command", "doctor", "Check whether serving can work here.", "server"),
     "classify": Subcommand("repserve_client.classify", "classify", "Classify image files on a running server."),
     "bench": Subcommand("repserve_bench.cli", "bench", "Measure accuracy and speed of a running server.", "bench"),

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from repserve_server.logs import configure_logging
 from repserve_server.repository.config import RepositoryError
-from repserve_server.repository.scan import scan_repository
+from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
 
 _REPEATED = ("model", "device")
@@ -97,3 +97,35 @@ def models(model_repository: Path) -> None:
             click.echo(f"{'':<{width}}  {folder.caution}")
         if folder.config.description:
             click.echo(f"{'':<{width}}  {folder.config.description}")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model-repository", type=click.Path(path_type=Path), default=Path("model_repo"), show_default=True)
+@click.option("--version", "number", type=int, help="Version of the model.  [default: the newest]")
+@click.option("--device", default="cpu", show_default=True, help="What to run it on.")
+def golden(model: str, images: tuple[Path, ...], model_repository: Path, number: int | None, device: str) -> None:
+    """Record how a model classifies IMAGES now, for the check that each later version must pass.
+
+    Copies the images into the model's folder golden/ and writes golden.toml beside them. A version that gives another
+    class, or a probability that differs by more than the tolerance in that file, will not be served.
+    """
+    from repserve_server.doctor.golden import record_golden
+
+    try:
+        folder = _find_model(model_repository, model)
+        settings = Settings(model_repository=model_repository, device=(device,))
+        lines = record_golden(folder, number, images, settings)
+    except RepositoryError as error:
+        raise click.ClickException(str(error)) from error
+    for line in lines:
+        click.echo(line)
+    click.echo(f"written: {folder.path / 'golden' / 'golden.toml'}")
+
+
+def _find_model(repository: Path, name: str) -> ModelFolder:
+    folder = next((folder for folder in scan_repository(repository) if folder.name == name), None)
+    if folder is None or folder.problem:
+        raise RepositoryError(folder.problem if folder else f"{repository} has no model {name!r}")
+    return folder

@@ -12,6 +12,8 @@ from repserve_server.repository.policy import choose
 
 CAUTION_NAME = "WEIGHTS.txt"
 """A note in a version's folder that its answers mean nothing; ``repserve convert random`` writes one."""
+GOLDEN_FOLDER = "golden"
+"""Images that a version must classify as is written there before it is served; see ``worker/golden.py``."""
 MODEL_SUFFIXES = (".onnx", ".om")
 
 
@@ -83,11 +85,12 @@ def scan_model(path: Path) -> ModelFolder:
         return ModelFolder(path.name, path, problem=str(error))
     folders = sorted((folder for folder in path.iterdir() if _is_version(folder)), key=lambda folder: int(folder.name))
     common = (path / CONFIG_NAME, path / config.labels)
+    golden = tuple((path / GOLDEN_FOLDER).rglob("*"))
     versions = tuple(
         VersionFolder(
             number=int(folder.name),
             path=folder,
-            fingerprint=_fingerprint(path, (*common, *folder.rglob("*"))),
+            fingerprint=_fingerprint(path, (*common, *golden, *folder.rglob("*"))),
             caution=_read_caution(folder),
         )
         for folder in folders

@@ -19,6 +19,8 @@ LOAD_ATTEMPTS = 3
 """Loads in a row that fail, after which a worker is given up or, where the model was served before, its model is said
 to have failed, while it is tried again."""
 
+_LABELS_FOR_MESSAGES = 1000
+
 _revisions = itertools.count(1)
 
 
@@ -148,6 +150,8 @@ class ModelVersion:
             "max_batch": self.max_batch,
             "compiled_sizes": config.compiled_sizes,
             "classes": len(self.folder.labels) or None,
+            "labels": self.folder.labels[:_LABELS_FOR_MESSAGES],
+            "output": config.output,
             "preprocessing": config.preprocessing.model_dump(),
         }
 

@@ -134,6 +134,18 @@ class Workers:
             body["precision"],
             costs,
         )
+        if golden := body["golden"]:
+            accuracy = "" if golden["accuracy"] is None else f", top-1 accuracy {golden['accuracy']:.4f}"
+            logger.info(
+                "model %s version %s passed its golden check: %d images, off by at most %.4f, %d labelled%s, %.1f s",
+                model.name,
+                model.version,
+                golden["images"],
+                golden["largest_difference"],
+                golden["labelled"],
+                accuracy,
+                golden["seconds"],
+            )
         if first:
             self._try_given_up_again(model)
         self._events.ready(model, worker)

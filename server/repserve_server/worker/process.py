@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
 from repserve_server.backends.base import Backend, BackendError, BackendOptions, DeviceError, image_specs
@@ -19,8 +18,10 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.logs import configure_logging, set_log_level
 from repserve_server.metrics import take_snapshot
 from repserve_server.process import DEVICE_FAILED, become_child
+from repserve_server.worker.golden import check_golden, find_golden
 from repserve_server.worker.loop import WorkerLoop
 from repserve_server.worker.metrics import WorkerMetrics
+from repserve_server.worker.options import read_options
 from repserve_server.worker.planner import BatchCosts
 from repserve_server.worker.warm_up import measure_costs
 
@@ -67,21 +68,6 @@ class WorkerProcess:
             self._loop.stop()
 
 
-def _options(body: dict[str, Any]) -> BackendOptions:
-    sizes = body["compiled_sizes"]
-    return BackendOptions(
-        device=body["device"],
-        path=Path(body["folder"]),
-        runtime=body["runtime"],
-        precision=body["precision"],
-        threads=body["threads"],
-        max_batch=body["max_batch"],
-        compiled_sizes=None if sizes is None else tuple(sizes),
-        classes=body["classes"],
-        preprocessing=Preprocessing.model_validate(body["preprocessing"]),
-    )
-
-
 def _check_input(backend: Backend, preprocessing: Preprocessing) -> None:
     """Frontends write uint8 pixels or normalised float32 images of the model's crop."""
     taken = (backend.input.dtype, tuple(backend.input.shape))
@@ -96,14 +82,25 @@ def _check_labels(backend: Backend, labels: int | None) -> None:
         raise BackendError(f"labels.txt names {labels} classes and the model gives {backend.classes}")
 
 
+def _check_golden(backend: Backend, options: BackendOptions, body: dict[str, Any]) -> dict[str, Any] | None:
+    path = find_golden(options.path)
+    if path is None:
+        return None
+    if backend.simulated:
+        logger.warning("%s is not checked: a simulated device makes its scores up", path)
+        return None
+    return check_golden(path, backend, options.preprocessing, body["output"], labels=body["labels"]).to_body()
+
+
 def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None:
     """Load and warm up; tell the supervisor how it went."""
     try:
-        options = _options(body)
+        options = read_options(body)
         backend = create_backend(options)
         _check_input(backend, options.preprocessing)
         _check_labels(backend, body["classes"])
         costs = measure_costs(backend)
+        golden = _check_golden(backend, options, body)
     except RepServeError as error:
         control.send("failed", {"reason": error.message})
         if isinstance(error, DeviceError):
@@ -128,6 +125,7 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
             "classes": backend.classes,
             "output_name": backend.output_name,
             "max_batch": costs.largest,
+            "golden": golden,
             "batch_seconds": {str(size): seconds for size, seconds in costs.measured.items()},
             "best_image_seconds": costs.seconds[costs.best_rate] / costs.best_rate,
         },

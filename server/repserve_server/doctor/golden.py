@@ -1,0 +1,55 @@
+"""Recording golden images with a worker's code, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repserve_server.process import available_cpus
+from repserve_server.repository.config import RepositoryError
+from repserve_server.repository.scan import GOLDEN_FOLDER
+from repserve_server.supervisor.models import ModelVersion
+
+if TYPE_CHECKING:
+    from repserve_server.repository.scan import ModelFolder
+    from repserve_server.settings import Settings
+
+_RECORDER = "repserve_server.worker.golden_record"
+
+
+def record_golden(folder: ModelFolder, number: int | None, images: Sequence[Path], settings: Settings) -> list[str]:
+    """Write the golden images of a model; returns a line about each.
+
+    Args:
+        folder: the model.
+        number: its version; None for the newest.
+        images: the files.
+        settings: the device to run it on.
+
+    Raises:
+        RepositoryError: there is no such version, it cannot be loaded, or an image cannot be decoded.
+    """
+    sources = [version for version in folder.versions if number in (None, version.number)]
+    if not sources:
+        raise RepositoryError(f"model {folder.name!r} has no version {number}")
+    version = ModelVersion(folder, sources[-1], settings)
+    asked = {
+        "load": version.load_body(version.workers[0], settings, available_cpus()),
+        "files": [str(image.resolve()) for image in images],
+        "folder": str((folder.path / GOLDEN_FOLDER).resolve()),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", _RECORDER],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        timeout=settings.load_seconds,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise RepositoryError((ended.stderr.strip() or "the recorder failed").splitlines()[-1])
+    return ended.stdout.splitlines()

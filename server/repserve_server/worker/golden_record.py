@@ -1,0 +1,63 @@
+"""Recording golden images: what a model says of them now, written down for the golden check.
+
+A process of its own, like a worker, since it loads the model: ``python -m repserve_server.worker.golden_record`` with
+the worker's ``load`` message, the images and the file to write as JSON on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from repserve_server.backends.factory import create_backend
+from repserve_server.errors import RepServeError
+from repserve_server.worker.golden import FILE, score_images
+from repserve_server.worker.options import read_options
+
+
+def record(body: dict[str, Any], files: list[Path], folder: Path) -> list[str]:
+    """Copy images into ``folder`` and write its golden.toml; returns a line about each image.
+
+    Raises:
+        RepServeError: the model cannot be loaded, or an image not be decoded.
+    """
+    options = read_options(body)
+    backend = create_backend(options)
+    rows = score_images(files, backend, options.preprocessing, body["output"])
+    backend.close()
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, entries = [], ["tolerance = 0.05\n"]
+    for file, row in zip(files, rows, strict=True):
+        if (folder / file.name).resolve() != file.resolve():
+            shutil.copyfile(file, folder / file.name)
+        best = int(row.argmax())
+        entries.append(f"[[image]]\nfile = {json.dumps(file.name)}\nclass = {best}\nscore = {row[best]:.4f}\n")
+        lines.append(f"{file.name}: class {best} with {row[best]:.4f}")
+    partial = folder / f"{FILE}.part"
+    partial.write_text("\n".join(entries), encoding="utf-8")
+    partial.replace(folder / FILE)
+    return lines
+
+
+def main() -> int:
+    """Run the command."""
+    asked = json.load(sys.stdin)
+    # What a runtime prints from C is not part of what is said here.
+    said = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        lines = record(asked["load"], [Path(file) for file in asked["files"]], Path(asked["folder"]))
+    except (RepServeError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command
+        return 1
+    with said:
+        said.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -60,6 +60,14 @@ class Follower:
         return waiting
 
 
+def held_at_start(folders: list[ModelFolder], settings: Settings) -> list[str]:
+    """The models that are known but not loaded before they are asked for: in the mode ``explicit``, those not named."""
+    if settings.repository_mode != "explicit" or not settings.model:
+        return []
+    return [folder.name for folder in folders if folder.name not in settings.model]
+
+
 def choose_models(folders: list[ModelFolder], settings: Settings) -> list[ModelFolder]:
-    """Those that the server is to serve: all, or the ones that its settings name."""
-    return [folder for folder in folders if not settings.model or folder.name in settings.model]
+    """Those that the server may serve: all, or the ones that its settings name."""
+    every = not settings.model or settings.repository_mode == "explicit"
+    return [folder for folder in folders if every or folder.name in settings.model]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.supervisor.catalogue import Catalogue
 from repserve_server.supervisor.fleet import Fleet
-from repserve_server.supervisor.follower import Follower, choose_models
+from repserve_server.supervisor.follower import Follower, choose_models, held_at_start
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.port_keeper import HTTP1_FAREWELL, HTTP2_FAREWELL, PortKeeper
@@ -96,6 +96,7 @@ class Supervisor:
             self._loop.add_signal_handler(number, self._take_signal, number)
         self._http.start()
         self._fleet.frontends.start()
+        self._catalogue.hold(held_at_start(self._first_folders, self._settings))
         self._catalogue.take(self._first_folders)
         follower = Follower(self._settings, self._catalogue, self._first_folders)
         tasks = [self._loop.create_task(work) for work in (self._tick(), follower.run())]
@@ -132,7 +133,7 @@ class Supervisor:
 
     def _check_servable(self) -> None:
         infos = self._infos
-        if all(info.state in ("absent", "failed") for info in infos):
+        if all(info.state in ("absent", "failed", "unloaded") for info in infos):
             raise NothingToServeError("no model can be served: " + "; ".join(f"{i.name}: {i.reason}" for i in infos))
 
     def _announce(self) -> None:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-convert lint format protos bench planner lock clean
+.PHONY: help demo serve test test-convert lint format protos bench overload planner lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ protos: .venv/installed  ## Generate the gRPC stubs from protos/
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
 	@$(BIN)/python -m repserve_bench.performance $(if $(IMAGES),--images "$(IMAGES)")
+
+overload: .venv/installed  ## Offer the server five times what it can do; what is answered, refused, and how fast
+	@$(BIN)/python -m repserve_bench.overload
 
 planner: .venv/installed  ## Simulate the planner against other policies; rewrite docs/planner.svg and its tables
 	@$(BIN)/python -m repserve_bench.planning.study

@@ -47,18 +47,8 @@ class ServerSettings:
         command = [
             *(sys.executable, "-m", "repserve_client.cli", "serve"),
             *("--model-repository", str(self.model_repository), "--device", self.device),
-            *(
-                "--host",
-                "127.0.0.1",
-                "--grpc-port",
-                "0",
-                "--http-port",
-                "0",
-                "--metrics-port",
-                "0",
-                "--grace-seconds",
-                "0",
-            ),
+            *("--host", "127.0.0.1", "--grace-seconds", "0"),
+            *("--grpc-port", "0", "--http-port=0", "--metrics-port", "0"),
             *("--ready-file", str(ready_file)),
         ]
         if self.max_batch is not None:
@@ -123,6 +113,15 @@ class ServerProcess:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     times = process.cpu_times()
                     total += times.user + times.system + times.children_user + times.children_system
+        return total
+
+    def resident_bytes(self) -> int:
+        """Returns the memory that the server's processes hold now; slots that they share count in each."""
+        total = 0
+        if self._process is not None:
+            for process in (psutil.Process(self._process.pid), *self._children(self._process.pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += process.memory_info().rss
         return total
 
     def stop(self) -> None:

@@ -1,0 +1,236 @@
+"""``make overload``: a server that is offered several times what it can do.
+
+The device is simulated and slow, and images are 8 by 8 pixels, so that the device is what limits the server, and not
+the machine that both it and the load run on. Requests come at random (Poisson) whatever becomes of those before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import grpc
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from repserve_bench.cli import OUTPUT_FILE
+from repserve_bench.environment import describe_environment
+from repserve_bench.report import write_json
+from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
+from repserve_client.errors import from_rpc_error
+from repserve_protos.v1 import classification_pb2 as pb
+from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
+
+if TYPE_CHECKING:
+    from repserve_protos.v1.classification_pb2_grpc import ClassificationAsyncStub
+
+RUNTIME = "repserve_bench.slow_device:Device"
+SIDE = 8
+MODEL_TOML = f"[preprocessing]\nresize = {SIDE}\ncrop = {SIDE}\n"
+CAPACITY_SECONDS = 4.0
+CONCURRENCY = 64
+REQUEST_SECONDS = 30.0
+MOST_PENDING = 4_096
+"""Requests that may be unanswered before the load itself gives up: a server that neither answers nor refuses."""
+
+
+@dataclass
+class Outcomes:
+    """What became of requests: seconds from sending to the answer, by status."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    without_retry_info: int = 0
+
+    def add(self, code: str, seconds: float) -> None:
+        """Counts a request."""
+        self.seconds.setdefault(code, []).append(seconds)
+
+    def count(self, code: str) -> int:
+        """Returns how many requests ended so."""
+        return len(self.seconds.get(code, []))
+
+    def milliseconds(self, code: str, percentile: float) -> float:
+        """Returns a percentile of the latency of requests that ended so."""
+        values = self.seconds.get(code)
+        return float(np.percentile(values, percentile)) * 1e3 if values else 0.0
+
+
+@dataclass(frozen=True)
+class OverloadFigures:
+    """One run. Latencies are in milliseconds, rates in requests a second."""
+
+    device: str
+    capacity: float
+    offered: float
+    seconds: float
+    goodput: float
+    accepted_p50: float
+    accepted_p99: float
+    refused: int
+    refused_p50: float
+    refused_p99: float
+    refused_max: float
+    refused_without_retry_info: int
+    others: dict[str, int]
+    queue_bound: float
+    resident_before: int
+    resident_after: int
+    server_cpu_ms: float
+
+
+async def measure_capacity(stub: ClassificationAsyncStub, seconds: float) -> float:
+    """Returns the requests a second that a closed loop gets through."""
+    end = time.monotonic() + seconds
+    done = 0
+
+    async def work() -> None:
+        nonlocal done
+        while time.monotonic() < end:
+            await stub.Classify(_request(), timeout=REQUEST_SECONDS)
+            done += 1
+
+    started = time.monotonic()
+    await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
+    return done / (time.monotonic() - started)
+
+
+async def offer(stubs: list[ClassificationAsyncStub], rate: float, seconds: float) -> Outcomes:
+    """Sends requests at random times, ``rate`` a second on average, spread over the connections."""
+    outcomes, pending = Outcomes(), set[asyncio.Task[None]]()
+    started = time.monotonic()
+    due, number = started, 0
+    while due < started + seconds:
+        now = time.monotonic()
+        if due > now:
+            await asyncio.sleep(due - now)
+        if len(pending) >= MOST_PENDING:
+            raise click.ClickException(f"{MOST_PENDING} requests are unanswered; the server does not keep its bounds")
+        task = asyncio.create_task(_send(stubs[number % len(stubs)], outcomes))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+        number += 1
+        due += random.expovariate(rate)
+    await asyncio.gather(*pending)
+    return outcomes
+
+
+async def _send(stub: ClassificationAsyncStub, outcomes: Outcomes) -> None:
+    started = time.monotonic()
+    try:
+        await stub.Classify(_request(), timeout=REQUEST_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        code = error.code().name
+        if code == "RESOURCE_EXHAUSTED" and from_rpc_error(error).retry_after is None:
+            outcomes.without_retry_info += 1
+    else:
+        code = "OK"
+    outcomes.add(code, time.monotonic() - started)
+
+
+def _request() -> pb.ClassifyRequest:
+    return pb.ClassifyRequest(pixels=pb.Pixels(count=1, data=bytes(SIDE * SIDE * 3)))
+
+
+async def run(server: ServerProcess, factor: float, seconds: float, queue_size: int) -> OverloadFigures:
+    """Measures what the server can do, then offers ``factor`` times that."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(4)]
+    stubs = [ClassificationStub(channel) for channel in channels]
+    capacity = await measure_capacity(stubs[0], CAPACITY_SECONDS)
+    before, cpu = server.resident_bytes(), server.cpu_seconds()
+    outcomes = await offer(stubs, factor * capacity, seconds)
+    requests = sum(len(values) for values in outcomes.seconds.values())
+    figures = OverloadFigures(
+        device="a pretended slow device, SIMULATED",
+        capacity=capacity,
+        offered=requests / seconds,
+        seconds=seconds,
+        # What is accepted at the end is answered after it: the queue was empty at the start, so that is extra.
+        goodput=(outcomes.count("OK") - _left_in_queue(outcomes, capacity)) / seconds,
+        accepted_p50=outcomes.milliseconds("OK", 50),
+        accepted_p99=outcomes.milliseconds("OK", 99),
+        refused=outcomes.count("RESOURCE_EXHAUSTED"),
+        refused_p50=outcomes.milliseconds("RESOURCE_EXHAUSTED", 50),
+        refused_p99=outcomes.milliseconds("RESOURCE_EXHAUSTED", 99),
+        refused_max=outcomes.milliseconds("RESOURCE_EXHAUSTED", 100),
+        refused_without_retry_info=outcomes.without_retry_info,
+        others=dict(Counter({code: outcomes.count(code) for code in outcomes.seconds if code not in _EXPECTED})),
+        queue_bound=queue_size / capacity * 1e3,
+        resident_before=before,
+        resident_after=server.resident_bytes(),
+        server_cpu_ms=(server.cpu_seconds() - cpu) / requests * 1e3,
+    )
+    for channel in channels:
+        await channel.close(None)
+    return figures
+
+
+_EXPECTED = ("OK", "RESOURCE_EXHAUSTED")
+
+
+def _left_in_queue(outcomes: Outcomes, capacity: float) -> float:
+    """Returns how many accepted requests were answered after the load's end: those of one full queue's time."""
+    return outcomes.milliseconds("OK", 50) / 1e3 * capacity
+
+
+def show(figures: OverloadFigures, console: Console) -> None:
+    """Prints the figures as a table."""
+    table = Table(box=box.SIMPLE, title=f"Overload, {figures.device}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    rows = (
+        ("capacity, closed loop", f"{figures.capacity:.0f} requests/s"),
+        ("offered, Poisson", f"{figures.offered:.0f} requests/s for {figures.seconds:.0f} s"),
+        ("goodput", f"{figures.goodput:.0f} requests/s, {figures.goodput / figures.capacity:.1%} of capacity"),
+        ("accepted: p50, p99", f"{figures.accepted_p50:.0f}, {figures.accepted_p99:.0f} ms"),
+        ("queue bound", f"{figures.queue_bound:.0f} ms"),
+        ("refused", f"{figures.refused}, {figures.refused_without_retry_info} without RetryInfo"),
+        (
+            "refused: p50, p99, max",
+            f"{figures.refused_p50:.1f}, {figures.refused_p99:.1f}, {figures.refused_max:.1f} ms",
+        ),
+        ("any other outcome", ", ".join(f"{n} {code}" for code, n in figures.others.items()) or "none"),
+        ("server memory", f"{figures.resident_before / 1e6:.0f} MB before, {figures.resident_after / 1e6:.0f} after"),
+        ("server CPU", f"{figures.server_cpu_ms:.2f} ms a request"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@click.command(help=__doc__)
+@click.option("--factor", default=5.0, show_default=True, help="How many times the capacity is offered.")
+@click.option("--seconds", default=20.0, show_default=True, help="For how long.")
+@click.option("--queue-size", default=512, show_default=True, help="Of the server.")
+@click.option("--frontends", default=1, show_default=True, help="Of the server.")
+@click.option("--json", "output", type=OUTPUT_FILE, help="Write the figures here too.")
+def main(factor: float, seconds: float, queue_size: int, frontends: int, output: Path | None) -> None:
+    """See the module."""
+    with tempfile.TemporaryDirectory(prefix="repserve-overload-") as folder:
+        version = Path(folder) / "tiny" / "1"
+        version.mkdir(parents=True)
+        (version / "model.onnx").touch()
+        (version.parent / "model.toml").write_text(MODEL_TOML, encoding="utf-8")
+        extra = ("--runtime", RUNTIME, "--queue-size", str(queue_size), "--frontends", str(frontends))
+        try:
+            with ServerProcess(ServerSettings(Path(folder), "cpu", extra=extra)) as server:
+                figures = asyncio.run(run(server, factor, seconds, queue_size * frontends))
+        except ServerError as error:
+            raise click.ClickException(str(error)) from error
+    show(figures, Console())
+    if output is not None:
+        write_json(output, {"environment": describe_environment(), "overload": asdict(figures)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

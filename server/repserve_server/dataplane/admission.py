@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from repserve_server.dataplane.call import Call
 
 RESERVED_PART = 8
-"""The last eighth of the slots is kept for urgent requests, and for clients that hold less than their share."""
+"""The last eighth of the slots is kept."""
 _LEAST_SLOTS_TO_RESERVE = 16
 _NEWEST_WEIGHT = 0.1
 """Of a measurement in the running mean."""
@@ -24,8 +24,8 @@ _NOBODY = ("", Priority.NORMAL)
 class Admission:
     """Hands out slots, by what each client holds and by what waits.
 
-    A client's share is what each would get if there were one client more than there are: a single one may hold half of
-    the slots before the last eighth is refused to it. So whoever comes next finds room, however much another one sends.
+    The last eighth of the slots is for urgent requests, and for clients that hold no more than they leave free there (a
+    dynamic threshold, Choudhury and Hahn 1998). So whoever comes next finds room, however much the others send.
 
     Args:
         capacity: slots of the queue.
@@ -127,11 +127,10 @@ class Admission:
             return f"the queue holds {self.occupied} of {self.capacity} images and has no room for {images} more"
         if left >= self._reserved or call.priority is Priority.HIGH or not self.occupied:
             return ""
-        clients = len(self._held) + (call.client not in self._held)
-        held, share = self._held.get(call.client, 0), self.capacity // (clients + 1)
-        if held + images <= share:
+        held = self._held.get(call.client, 0)
+        if held + images <= left:
             return ""
         return (
-            f"the queue holds {self.occupied} of {self.capacity} images, {held} of them this client's; the last "
-            f"{self._reserved} places are for clients with at most {share} and for urgent requests"
+            f"the queue holds {self.occupied} of {self.capacity} images, {held} of them this client's; of the last "
+            f"{self._reserved} places none is for a client that would hold more than it leaves free"
         )

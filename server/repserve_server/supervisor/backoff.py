@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 FIRST_SECONDS = 0.2
 LONGEST_SECONDS = 30.0
+LONGEST_AFTER_KILL_SECONDS = 1.0
 CALM_SECONDS = 60.0
 SERVICE_SECONDS = 1.0
 _MOST_DOUBLINGS = 16
@@ -14,8 +15,8 @@ _MOST_DOUBLINGS = 16
 class Backoff:
     """Doubling delays for deaths in quick succession of children that did no work.
 
-    A restart is immediate for the first death, after a calm minute, and for a child that was in service for a second:
-    that is no crash loop, whatever ended it, and its work waits.
+    A restart is immediate for the first death, after a calm minute, and for a child that was in service for a second,
+    or that somebody killed when it was in service: that is no crash loop, and its work waits.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -23,15 +24,18 @@ class Backoff:
         self._deaths = 0
         self._last = float("-inf")
 
-    def next_delay(self, served_seconds: float = 0.0) -> float:
+    def next_delay(self, served_seconds: float = 0.0, *, killed: bool = False) -> float:
         """Count a death and return the seconds to wait.
 
         Args:
             served_seconds: how long the child was in service before.
+            killed: it was ended from outside, which says little about how the next one will do.
         """
         now = self._clock()
-        calm = now - self._last > CALM_SECONDS or served_seconds >= SERVICE_SECONDS
+        in_service = served_seconds >= (0.0 if killed else SERVICE_SECONDS) and served_seconds > 0
+        calm = now - self._last > CALM_SECONDS or in_service
         self._deaths = 0 if calm else self._deaths + 1
         self._last = now
         doublings = min(self._deaths - 1, _MOST_DOUBLINGS)
-        return 0.0 if self._deaths == 0 else min(LONGEST_SECONDS, FIRST_SECONDS * 2**doublings)
+        longest = LONGEST_AFTER_KILL_SECONDS if killed else LONGEST_SECONDS
+        return 0.0 if self._deaths == 0 else min(longest, FIRST_SECONDS * 2**doublings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -213,7 +214,8 @@ class Frontends:
         place.child = place.dialogue = None
         self._events.ended(place)
         if self.restarting:
-            delay = place.backoff.next_delay(served)
+            killed = child.returncode == -signal.SIGKILL
+            delay = place.backoff.next_delay(served, killed=killed)
             logger.error("%s %s; starting it again in %.1f s", child.name, describe_exit(child.returncode), delay)
             self._metrics.restarts.labels("frontend").inc()
             self._loop.call_later(delay, self._restart, place)

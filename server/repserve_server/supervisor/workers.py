@@ -165,7 +165,8 @@ class Workers:
         if loading and not worker.failure:
             self._count_failed_load(model, worker, child, hung=hung)
         if not worker.failure:
-            self._start_later(model, worker, f"{child.name} {describe_exit(child.returncode)}", served)
+            delay = worker.backoff.next_delay(served, killed=not crashed)
+            self._start_later(model, worker, f"{child.name} {describe_exit(child.returncode)}", delay)
         self._events.changed()
 
     def _count_failed_load(self, model: ModelVersion, worker: Worker, child: Child, *, hung: bool) -> None:
@@ -188,10 +189,10 @@ class Workers:
         for worker in model.workers:
             if worker.failure and worker.child is None:
                 worker.failure = ""
-                self._start_later(model, worker, f"a worker of {model.name} on {worker.device} was given up", 0.0)
+                delay = worker.backoff.next_delay()
+                self._start_later(model, worker, f"a worker of {model.name} on {worker.device} was given up", delay)
 
-    def _start_later(self, model: ModelVersion, worker: Worker, why: str, served: float) -> None:
-        delay = worker.backoff.next_delay(served)
+    def _start_later(self, model: ModelVersion, worker: Worker, why: str, delay: float) -> None:
         logger.error("%s; starting it again in %.1f s", why, delay)
         self._metrics.restarts.labels("worker").inc()
         self._loop.call_later(delay, self._restart, model, worker)

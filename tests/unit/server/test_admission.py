@@ -32,7 +32,17 @@ def fill(admission: Admission, client: str, priority: Priority = Priority.NORMAL
 def test_a_greedy_client_leaves_room_for_the_next() -> None:
     admission = Admission(512, 0.001)
     assert fill(admission, "greedy") == 512 - 64
-    assert fill(admission, "modest") == 64
+    assert fill(admission, "modest") == 32
+    assert fill(admission, "the next") == 16
+
+
+def test_several_greedy_clients_leave_room_for_the_next() -> None:
+    admission = Admission(512, 0.001)
+    for client in ("a", "b", "c", "d"):
+        fill(admission, client)
+    for turn in range(4):
+        fill(admission, "abcd"[turn])
+    assert fill(admission, "modest") > 0
 
 
 def test_the_refusal_says_which_limit_it_was_and_when_to_try_again() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SettingValue = bool | int | str
 _FIXED: dict[str, SettingValue] = {"log_file": "", "log_error": True, "log_format": "ISO8601"}
 """What cannot be changed: the log goes to standard error, and errors are always in it."""
+_KINDS = {bool: "true or false", int: "a whole number", str: "text"}
 _NAMES = ("log_info", "log_warning", "log_verbose_level", *_FIXED)
 
 
@@ -30,7 +31,7 @@ def read_level(settings: Mapping[str, SettingValue], present: LogLevel) -> LogLe
         if name in _FIXED and value != _FIXED[name]:
             raise InvalidRequestError(f"the log setting {name!r} is {_FIXED[name]!r} and cannot be changed")
         if type(value) is not type(said[name]):
-            raise InvalidRequestError(f"the log setting {name!r} is {value!r}; it is a {type(said[name]).__name__}")
+            raise InvalidRequestError(f"the log setting {name!r} is {value!r}; it is {_KINDS[type(said[name])]}")
         said[name] = value
     if said["log_verbose_level"]:
         return "debug"

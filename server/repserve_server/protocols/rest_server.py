@@ -8,8 +8,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
-from repserve_server.errors import InternalError, RepServeError, Status
+from repserve_server.errors import InternalError, InvalidRequestError, RepServeError, Status
 from repserve_server.protocols.openapi import describe_routes
 from repserve_server.protocols.rest_v2 import RestRoutes
 
@@ -87,6 +88,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         }.get(error.status, error.reason)
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response({"error": text}, status=error.status, headers=headers)
+    except (web.RequestPayloadError, ContentEncodingError) as error:
+        return _to_response(InvalidRequestError(f"the body cannot be read: {error}"))
     except (ConnectionError, TimeoutError):
         raise
     except Exception:

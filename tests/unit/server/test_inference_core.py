@@ -1,0 +1,306 @@
+"""KServe v2's requests over the dataplane: what they may hold, and what the answer is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from repserve_server.channel.messages import Priority
+from repserve_server.dataplane.administration import Administration, Region
+from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo
+from repserve_server.dataplane.regions import Regions
+from repserve_server.errors import DeadlineError, InvalidRequestError, ModelNotFoundError, ModelUnavailableError
+from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.protocols.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.inference_core import InferenceCore
+from repserve_server.protocols.tensors import (
+    InferenceRequest,
+    InferenceResponse,
+    InputTensor,
+    OutputTensor,
+    RegionSlice,
+    WantedOutput,
+)
+from repserve_server.statistics import ModelStatistics
+from unit.server.fakes import scores_of
+from unit.server.queue_harness import WAIT_SECONDS, run_async, settle
+from unit.server.test_dataplane import DataplaneHarness, png
+
+PIXELS = Preprocessing(resize=2, crop=2)
+LABELS = ("zero", "one", "two", "three")
+
+
+class FakeAdministration:
+    """The server as a whole, of which only the statistics are asked here."""
+
+    async def statistics(self) -> list[ModelStatistics]:
+        return [ModelStatistics("digits", "1", inferences=7), ModelStatistics("gone", "3", inferences=1)]
+
+
+class Harness(DataplaneHarness):
+    def __init__(self, folder: Path, dtype: str = "uint8", **described: Any) -> None:  # noqa: ANN401
+        super().__init__(8, dtype)
+        shape = (2, 2, 3) if dtype == "uint8" else (3, 2, 2)
+        self.info = ModelInfo(
+            "digits",
+            "1",
+            "ready",
+            "",
+            labels=LABELS,
+            preprocessing=PIXELS,
+            max_batch=4,
+            classes=4,
+            input=InputInfo("image", dtype, shape),
+            output_name="logits",
+            instances=(InstanceInfo("cpu", "fake", "f32", False, {1: 0.1, 4: 0.2}),),
+        )
+        self.info = replace(self.info, **described)
+        loading = replace(self.info, name="loading", state="loading", revision=9)
+        self.dataplane.models.update([self.info, loading])
+        self.dataplane.models.server_ready = True
+        self.regions = Regions(folder)
+        administration = cast("Administration", FakeAdministration())
+        self.core = InferenceCore(self.dataplane, administration, self.regions, 60.0, self.clock)
+        self.worker = self.start_worker()
+
+    async def infer(self, request: InferenceRequest, remaining: float | None = None) -> InferenceResponse:
+        """Answered by the hand-played worker as soon as its images are there."""
+        task = asyncio.ensure_future(self.core.infer(request, "client", remaining))
+        await self.until_submitted()
+        await settle()
+        self.worker.answer(self.worker.read())
+        return await asyncio.wait_for(task, WAIT_SECONDS)
+
+    async def refuse(self, request: InferenceRequest, error: type[Exception], words: str) -> None:
+        with pytest.raises(error) as caught:
+            await self.core.infer(request, "client", None)
+        assert words in str(caught.value)
+        await self.until_free()
+
+
+def ask(*inputs: InputTensor, **others: Any) -> InferenceRequest:  # noqa: ANN401
+    return InferenceRequest(**{"model": "digits", "version": "", "id": "x", "inputs": inputs, **others})
+
+
+def pixels(count: int = 2, **changes: Any) -> InputTensor:  # noqa: ANN401
+    content = np.arange(count * 12, dtype=np.uint8)
+    return replace(InputTensor("INPUT", "UINT8", (count, 2, 2, 3), content.tobytes()), **changes)
+
+
+def images(*contents: bytes, shape: tuple[int, ...] | None = None) -> InputTensor:
+    return InputTensor("IMAGE", "BYTES", shape or (len(contents), 1), join_elements(contents))
+
+
+def scores(output: OutputTensor) -> list[list[float]]:
+    assert isinstance(output.data, bytes)
+    rows: list[list[float]] = np.frombuffer(output.data, np.float32).reshape(output.shape).tolist()
+    return rows
+
+
+def in_loop(test: Coroutine[Any, Any, None]) -> None:
+    async def run() -> None:
+        await test
+
+    run_async(run)
+
+
+def test_pixels_get_the_models_own_scores(tmp_path: Path) -> None:
+    async def test() -> None:
+        response = await Harness(tmp_path).infer(ask(pixels(3)))
+        assert (response.model, response.version, response.id) == ("digits", "1", "x")
+        (output,) = response.outputs
+        assert (output.name, output.datatype, output.shape) == ("logits", "FP32", (3, 4))
+        rows = np.arange(36, dtype=np.uint8).reshape(3, 2, 2, 3)
+        assert scores(output) == [scores_of(row).tolist() for row in rows]
+
+    in_loop(test())
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2,)])
+def test_encoded_images_come_in_either_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    async def test() -> None:
+        response = await Harness(tmp_path).infer(ask(images(png(5), png(9), shape=shape)))
+        assert [row[0] for row in scores(response.outputs[0])] == [60.0, 108.0]
+
+    in_loop(test())
+
+
+def test_a_float_tensor_is_taken_where_metadata_lists_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path, "float32")
+        metadata = harness.core.model_metadata("digits", "")
+        assert [(t.name, t.datatype, t.shape) for t in metadata.inputs][2] == ("image", "FP32", (-1, 3, 2, 2))
+        content = np.arange(12, dtype=np.float32)
+        response = await harness.infer(ask(InputTensor("image", "FP32", (1, 3, 2, 2), content.tobytes())))
+        assert scores(response.outputs[0])[0][0] == 66.0
+
+    in_loop(test())
+
+
+def test_the_own_input_has_another_name_where_it_would_be_taken_for_pixels(tmp_path: Path) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path, "float32", input=InputInfo("INPUT", "float32", (3, 2, 2)))
+        assert [tensor.name for tensor in harness.core.model_metadata("digits", "").inputs][2] == "[INPUT]"
+
+    in_loop(test())
+
+
+def test_classification_ranks_by_the_models_scores_and_cuts_to_the_classes(tmp_path: Path) -> None:
+    async def test() -> None:
+        wanted = (WantedOutput("logits", classification=9),)
+        response = await Harness(tmp_path).infer(ask(pixels(1), outputs=wanted))
+        (output,) = response.outputs
+        assert (output.datatype, output.shape) == ("BYTES", (1, 4))
+        assert isinstance(output.data, bytes)
+        elements = split_elements("logits", output.data, 4)
+        assert elements == [b"66.000000:0:zero", b"1.000000:2:two", b"0.000000:3:three", b"-66.000000:1:one"]
+
+    in_loop(test())
+
+
+WRONG: list[tuple[InferenceRequest, str]] = [
+    (ask(), "has one input, IMAGE BYTES [n, 1] or INPUT UINT8 [n, 2, 2, 3]; this one has none"),
+    (ask(pixels(), images(png(1))), "this one has 'INPUT', 'IMAGE'"),
+    (ask(pixels(name="input")), "has no input 'input'"),
+    (ask(pixels(datatype="FP32")), "is FP32 [2, 2, 2, 3]; expected INPUT UINT8 [n, 2, 2, 3]"),
+    (ask(pixels(shape=(2, 12))), "is UINT8 [2, 12]"),
+    (ask(pixels(shape=(0, 2, 2, 3))), "n at least 1"),
+    (ask(pixels(shape=(-1, 2, 2, 3))), "n at least 1"),
+    (ask(pixels(shape=(3, 2, 2, 3))), "has 24 bytes; UINT8 [3, 2, 2, 3] are 36"),
+    (ask(images(png(1), shape=(1, 1, 1))), "or BYTES [n], n at least 1"),
+    (ask(images(png(1), shape=(2, 1))), "has 1 elements and its shape 2"),
+    (ask(images(png(1), b"no image")), "image 1 of 2"),
+    (ask(pixels(9)), "9 images and the queue holds 8"),
+    (ask(pixels(), outputs=(WantedOutput("scores"),)), "has no output 'scores'; its output is 'logits'"),
+    (ask(pixels(), outputs=(WantedOutput("logits"), WantedOutput("logits"))), "more than once"),
+    (ask(pixels(data=RegionSlice("r", 0, 24))), "no shared memory region 'r'"),
+]
+
+
+@pytest.mark.parametrize(("request_", "words"), WRONG)
+def test_a_wrong_request_is_told_what_is_wrong(tmp_path: Path, request_: InferenceRequest, words: str) -> None:
+    async def test() -> None:
+        await Harness(tmp_path).refuse(request_, InvalidRequestError, words)
+
+    in_loop(test())
+
+
+def test_models_that_are_not_there_or_not_ready_are_told_apart(tmp_path: Path) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path)
+        await harness.refuse(ask(pixels(), model="cats"), ModelNotFoundError, "no model 'cats'")
+        await harness.refuse(ask(pixels(), version="7"), ModelNotFoundError, "no version '7'")
+        await harness.refuse(ask(pixels(), model="loading"), ModelUnavailableError, "is loading")
+        core = harness.core
+        assert [core.model_ready(*names) for names in (("digits", ""), ("digits", "1"), ("digits", "2"))] == [
+            True,
+            True,
+            False,
+        ]
+        assert not core.model_ready("loading", "")
+        assert [(entry.name, entry.state) for entry in core.index(ready_only=False)] == [
+            ("digits", "READY"),
+            ("loading", "LOADING"),
+        ]
+        assert [entry.name for entry in core.index(ready_only=True)] == ["digits"]
+
+    in_loop(test())
+
+
+@pytest.mark.parametrize(
+    ("remaining", "timeout", "seconds"), [(None, 0, 60.0), (5.0, 0, 5.0), (5.0, 2_000_000, 2.0), (1.0, 2_000_000, 1.0)]
+)
+def test_the_soonest_deadline_counts(tmp_path: Path, remaining: float | None, timeout: int, seconds: float) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path)
+        request = ask(pixels(), timeout_microseconds=timeout)
+        task = asyncio.ensure_future(harness.core.infer(request, "client", remaining))
+        await settle()
+        (first, _) = harness.worker.read()
+        assert first.deadline == pytest.approx(harness.clock.now + seconds)
+        harness.clock.advance(seconds)
+        harness.worker.answer(harness.worker.held)
+        harness.clock.advance(1e-6)
+        with pytest.raises(DeadlineError):
+            await asyncio.wait_for(task, WAIT_SECONDS)
+
+    in_loop(test())
+
+
+@pytest.mark.parametrize(("number", "priority"), [(0, Priority.NORMAL), (1, Priority.HIGH), (2, Priority.NORMAL)])
+def test_priority_one_goes_first(tmp_path: Path, number: int, priority: Priority) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path)
+        task = asyncio.ensure_future(harness.core.infer(ask(pixels(1), priority=number), "client", None))
+        await settle()
+        (entry,) = harness.worker.read()
+        assert entry.priority is priority
+        harness.worker.answer([entry])
+        await asyncio.wait_for(task, WAIT_SECONDS)
+
+    in_loop(test())
+
+
+def test_input_and_output_may_lie_in_shared_memory(tmp_path: Path) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path)
+        content = np.arange(24, dtype=np.uint8)
+        (tmp_path / "object").write_bytes(content.tobytes() + bytes(40))
+        harness.regions.open(Region("r", "object", 0, 64))
+        wanted = (WantedOutput("logits", place=RegionSlice("r", 24, 40)),)
+        response = await harness.infer(ask(pixels(data=RegionSlice("r", 0, 24)), outputs=wanted))
+        assert response.outputs[0].data == RegionSlice("r", 24, 32)
+        written = np.frombuffer((tmp_path / "object").read_bytes()[24:56], np.float32).reshape(2, 4)
+        assert written[0].tolist() == scores_of(content[:12].reshape(2, 2, 3)).tolist()
+        small = (WantedOutput("logits", place=RegionSlice("r", 24, 31)),)
+        with pytest.raises(InvalidRequestError, match="has 32 bytes, and the place"):
+            await harness.infer(ask(pixels(), outputs=small))
+
+    in_loop(test())
+
+
+def test_metadata_and_config_agree(tmp_path: Path) -> None:
+    async def test() -> None:
+        core = Harness(tmp_path).core
+        metadata, config = core.model_metadata("digits", "1"), core.model_config("digits", "1")
+        assert [entry["name"] for entry in config["input"]] == [tensor.name for tensor in metadata.inputs]
+        assert [entry["dims"] for entry in config["input"]] == [list(tensor.shape[1:]) for tensor in metadata.inputs]
+        assert all(tensor.shape[0] == -1 for tensor in (*metadata.inputs, *metadata.outputs))
+        assert (config["max_batch_size"], config["platform"]) == (4, metadata.platform)
+        assert metadata.versions == ("1",)
+        assert config["dynamic_batching"]["preferred_batch_size"] == [1, 4]
+        assert all(entry["optional"] for entry in config["input"])
+        only = Harness(tmp_path, offered=("INPUT",)).core.model_config("digits", "1")
+        assert [(entry["name"], entry["optional"]) for entry in only["input"]] == [("INPUT", False)]
+
+    in_loop(test())
+
+
+def test_statistics_of_one_model_or_all(tmp_path: Path) -> None:
+    async def test() -> None:
+        core = Harness(tmp_path).core
+        every = [(entry.name, entry.inferences) for entry in await core.statistics("", "")]
+        assert every == [("digits", 7), ("gone", 1), ("loading", 0)]
+        assert [entry.inferences for entry in await core.statistics("digits", "1")] == [7]
+        with pytest.raises(ModelNotFoundError, match="no statistics of model 'cats'"):
+            await core.statistics("cats", "")
+
+    in_loop(test())
+
+
+def test_the_server_is_ready_until_it_drains(tmp_path: Path) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path)
+        assert harness.core.ready()
+        await harness.dataplane.drain()
+        assert not harness.core.ready()
+        assert not harness.core.model_ready("digits", "")
+        assert harness.core.live()
+
+    in_loop(test())

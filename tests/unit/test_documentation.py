@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.metrics_core import Metric
+from pydantic import BaseModel
 
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.dataplane.metrics import FrontendMetrics
@@ -21,7 +22,6 @@ from repserve_server.worker.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
-    from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -77,6 +77,8 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 def _toml(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, BaseModel):
+        return "`{" + ", ".join(f"{key} = {entry}" for key, entry in value) + "}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{list(value) if isinstance(value, tuple) else value}`"
 
 

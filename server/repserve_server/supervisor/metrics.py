@@ -69,8 +69,10 @@ class _ModelCollector(Collector):
             labels=("model", "version", "device", "backend", "precision", "simulated"),
         )
         counts: dict[tuple[str, ...], int] = {}
+        states: dict[tuple[str, ...], float] = {}
         for info in self._models():
-            ready.add_metric((info.name, info.version, info.state), float(info.ready))
+            # A version may be there twice, served and being loaded anew; a series may not.
+            states[info.name, info.version, info.state] = float(info.ready)
             for instance in info.instances:
                 simulated = str(instance.simulated).lower()
                 key = (
@@ -82,6 +84,8 @@ class _ModelCollector(Collector):
                     simulated,
                 )
                 counts[key] = counts.get(key, 0) + 1
+        for labels, value in states.items():
+            ready.add_metric(labels, value)
         for labels, count in counts.items():
             instances.add_metric(labels, count)
         yield ready

@@ -167,7 +167,8 @@ def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> 
     ready = tmp_path / "ready.json"
     command = (
         f"exec {sys.executable} -m repserve_client.cli serve --model-repository {MODEL_REPOSITORY} "
-        f"--model repvgg_digits --host 127.0.0.1 --grpc-port 0 --http-port 0 --metrics-port 0 --grace-seconds 0 --ready-file {ready} {closed}"
+        f"--model repvgg_digits --host 127.0.0.1 --grpc-port 0 --http-port 0 --metrics-port 0 --grace-seconds 0 "
+        f"--ready-file {ready} {closed}"
     )
     process = subprocess.Popen(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True)
     try:

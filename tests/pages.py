@@ -124,8 +124,9 @@ class Workplace:
             return server.log
         if words[0] == "curl":
             assert self.server is not None
-            path = urllib.parse.urlsplit(words[1]).path
-            with urllib.request.urlopen(self.server.metrics_url + path, timeout=10) as reply:  # noqa: S310 - our server
+            url = urllib.parse.urlsplit(words[1])
+            own = {8000: self.server.http_url, 8002: self.server.metrics_url}[url.port or 0]
+            with urllib.request.urlopen(own + url.path, timeout=10) as reply:  # noqa: S310 - our server
                 return str(reply.read().decode())
         more: list[str] = []
         if words[1:2] == ["classify"] or words[1:3] == ["bench", "run"]:

@@ -76,6 +76,7 @@ class AsyncClient:
         model: str = "",
         version: str = "",
         top_k: int = 5,
+        urgent: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - sent to the server as well, retries included
     ) -> Classification:
         """Classifies one image, or one array of images, as `Client.classify` does.
@@ -83,7 +84,7 @@ class AsyncClient:
         Raises:
             ClientError: Or the subclass of it that tells what went wrong.
         """
-        request = await _build(RequestBuilder(model, version, top_k), image)
+        request = await _build(RequestBuilder(model, version, top_k, urgent), image)
         response = await self._call(lambda stub, limit: stub.Classify(request, timeout=limit), timeout)
         return Classification.from_message(response)
 
@@ -95,6 +96,7 @@ class AsyncClient:
         model: str = "",
         version: str = "",
         top_k: int = 5,
+        urgent: bool = False,
         timeout: float | None = None,
     ) -> AsyncGenerator[Outcome, None]:
         """Classifies many images over one stream, as `Client.classify_stream` does.
@@ -107,7 +109,7 @@ class AsyncClient:
             InvalidArgumentError: When ``top_k`` or ``timeout`` cannot be used.
             ValueError: When ``window`` is less than 1.
         """
-        builder = RequestBuilder(model, version, top_k)
+        builder = RequestBuilder(model, version, top_k, urgent)
         state = StreamWindow(window, self._policy, self._timeout if timeout is None else timeout)
 
         def build(image: ImageInput) -> Awaitable[classification_pb2.ClassifyRequest]:

@@ -87,6 +87,7 @@ class Client:
         model: str = "",
         version: str = "",
         top_k: int = 5,
+        urgent: bool = False,
         timeout: float | None = None,
     ) -> Classification:
         """Classifies one image, or one array of images.
@@ -97,12 +98,13 @@ class Client:
             model: Name of the model; may be empty when the server serves exactly one.
             version: Version of the model; empty means the newest one that is served.
             top_k: How many classes to return for each image.
+            urgent: Whether the request goes before others that wait.
             timeout: Seconds until the answer is worth nothing, retries included.
 
         Raises:
             ClientError: Or the subclass of it that tells what went wrong.
         """
-        request = RequestBuilder(model, version, top_k).build(image)
+        request = RequestBuilder(model, version, top_k, urgent).build(image)
         response = self._call(lambda stub, limit: stub.Classify(request, timeout=limit), timeout)
         return Classification.from_message(response)
 
@@ -114,6 +116,7 @@ class Client:
         model: str = "",
         version: str = "",
         top_k: int = 5,
+        urgent: bool = False,
         timeout: float | None = None,
     ) -> Generator[Outcome, None, None]:
         """Classifies many images over one stream; the outcomes come in the order of ``images``.
@@ -130,6 +133,7 @@ class Client:
             model: As for `classify`.
             version: As for `classify`.
             top_k: As for `classify`.
+            urgent: As for `classify`.
             timeout: Seconds each image may take from when it is read.
 
         Raises:
@@ -137,7 +141,7 @@ class Client:
             InvalidArgumentError: When ``top_k`` or ``timeout`` cannot be used.
             ValueError: When ``window`` is less than 1.
         """
-        builder = RequestBuilder(model, version, top_k)
+        builder = RequestBuilder(model, version, top_k, urgent)
         state = StreamWindow(window, self._policy, self._timeout if timeout is None else timeout)
         return StreamDriver(state, self._start_stream, time.monotonic).outcomes(_requests(builder, images))
 

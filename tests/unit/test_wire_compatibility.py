@@ -158,9 +158,9 @@ def test_a_breaking_change_is_found(change: Callable[[Contract], None]) -> None:
 
 def test_an_addition_is_no_breaking_change() -> None:
     changed = copy.deepcopy(read_record())
-    changed["messages"]["repserve.v1.ClassifyRequest"]["priority"] = {"number": 6, "type": "uint32"}
+    changed["messages"]["repserve.v1.ClassifyRequest"]["urgency"] = {"number": 99, "type": "uint32"}
     assert breaking_changes(read_record(), changed) == []
-    assert breaking_changes(changed, read_record()) == ["/messages/repserve.v1.ClassifyRequest/priority is gone"]
+    assert breaking_changes(changed, read_record()) == ["/messages/repserve.v1.ClassifyRequest/urgency is gone"]
 
 
 def record() -> int:

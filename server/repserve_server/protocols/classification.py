@@ -11,6 +11,7 @@ import grpc
 
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
+from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
 from repserve_server.errors import DrainingError, InvalidRequestError, RepServeError
@@ -87,7 +88,7 @@ class ClassificationService(ClassificationServicer):
             limit = min(limit, request.timeout_milliseconds / 1000)
         code = "OK"
         try:
-            scored = await self._classify(request.request, Call(started + limit, client))
+            scored = await self._classify(request.request, Call(started + limit, client, _priority(request.request)))
             response = to_response(scored, request.request.top_k)
             answer = pb.ClassifyStreamResponse(id=request.id, response=response)
         except RepServeError as error:
@@ -102,7 +103,7 @@ class ClassificationService(ClassificationServicer):
 
     async def _respond(self, request: pb.ClassifyRequest, client: str, remaining: float | None) -> pb.ClassifyResponse:
         limit = self._max_seconds if remaining is None else min(remaining, self._max_seconds)
-        scored = await self._classify(request, Call(time.monotonic() + limit, client))
+        scored = await self._classify(request, Call(time.monotonic() + limit, client, _priority(request)))
         return to_response(scored, request.top_k)
 
     async def _classify(self, request: pb.ClassifyRequest, call: Call) -> Scored:
@@ -116,3 +117,8 @@ class ClassificationService(ClassificationServicer):
                 pixels.data, pixels.count, request.model, request.version, call
             )
         raise InvalidRequestError("the request has no input: set encoded_image or pixels")
+
+
+def _priority(request: pb.ClassifyRequest) -> Priority:
+    """Anything but HIGH, also what a newer client may say, is NORMAL."""
+    return Priority.HIGH if request.priority == pb.PRIORITY_HIGH else Priority.NORMAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -13,15 +13,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from digits_server import INSTANCES
-from harness import card_predictions, digit_files, refusal
+from harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from harness import RunningServer
 
 
 def _pixels(count: int) -> bytes:
@@ -206,3 +204,27 @@ def test_a_deadline_that_has_passed_is_answered_as_such(digits: RunningServer) -
     (answer,) = digits.stub().ClassifyStream(iter([request]), timeout=20)
     assert answer.status.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert time.monotonic() - started < 5
+
+
+def test_urgent_requests_go_before_those_that_wait() -> None:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--max-batch", "1") as server:
+        (worker,) = server.children("worker")
+        worker.suspend()
+        stub, order = server.stub(), list[str]()
+        image = pb.Pixels(count=1, data=bytes(224 * 224 * 3))
+
+        def send(name: str, priority: pb.Priority.ValueType) -> Any:  # noqa: ANN401
+            call = stub.Classify.future(pb.ClassifyRequest(pixels=image, priority=priority), timeout=60)
+            call.add_done_callback(lambda _: order.append(name))
+            return call
+
+        normal = [send("normal", pb.PRIORITY_NORMAL) for _ in range(24)]
+        wait_until(lambda: server.metric("repserve_queue_images") == 24, "the others wait")
+        urgent = [send("urgent", pb.PRIORITY_HIGH) for _ in range(4)]
+        wait_until(lambda: server.metric("repserve_queue_images") == 28, "all wait")
+        worker.resume()
+        for call in (*normal, *urgent):
+            assert call.result(60).predictions
+        wait_until(lambda: len(order) == 28, "all are answered")
+        # One run may have begun before; callbacks run in several threads.
+        assert order[:8].count("urgent") == 4

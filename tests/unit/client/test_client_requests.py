@@ -7,6 +7,7 @@ import pytest
 
 from repserve_client.errors import InvalidArgumentError
 from repserve_client.requests import MAX_MESSAGE_BYTES, RequestBuilder
+from repserve_protos.v1 import classification_pb2 as pb
 
 
 def test_bytes_are_sent_as_they_are_with_all_options() -> None:
@@ -62,6 +63,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(InvalidArgumentError, match=r"empty\.jpg is empty"):
         RequestBuilder().build(tmp_path / "empty.jpg")
+
+
+def test_an_urgent_request_says_so() -> None:
+    assert RequestBuilder(urgent=True).build(b"image").priority == pb.PRIORITY_HIGH
+    assert RequestBuilder().build(b"image").priority == pb.PRIORITY_NORMAL
 
 
 @pytest.mark.parametrize("top_k", [0, -1, True, 2**32])

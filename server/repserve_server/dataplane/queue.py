@@ -26,7 +26,7 @@ from repserve_server.dataplane.admission import Admission
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.flights import CRASHES_ALLOWED, Flight, Flights, PendingRequest, WorkerLink
 from repserve_server.dataplane.scores import BatchScores, ImageScores, Output
-from repserve_server.errors import DeadlineError, DrainingError, InferenceError
+from repserve_server.errors import DeadlineError, DrainingError, InferenceError, ModelUnavailableError
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import QueueMetrics
@@ -163,6 +163,11 @@ class ModelQueue:
         for flight in self._flights:
             if flight.worker is gone:
                 self._rehome(flight, crashed=crashed)
+
+    def give_up(self, reason: str) -> None:
+        """Refuse the images that wait for a worker: none is expected any more."""
+        for flight in list(self._homeless):
+            flight.request.fail(ModelUnavailableError(reason))
 
     def close(self) -> None:
         """Forget all workers; requests that are still in flight fail."""

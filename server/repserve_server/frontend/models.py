@@ -37,6 +37,10 @@ class ModelMessages:
         if not infos:
             del self._infos[message.body["model"]]
         self._table.update([info for infos in self._infos.values() for info in infos])
+        for info in infos:
+            queue = self._table.queue(info.revision)
+            if info.state == "failed" and queue is not None:
+                queue.give_up(f"model {info.name!r} has failed: {info.reason}")
 
     def open_queue(self, message: ControlMessage) -> None:
         """A revision has its first worker: here is the memory of its slots."""

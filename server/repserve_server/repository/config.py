@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -74,8 +75,10 @@ def _describe(error: ValidationError) -> str:
         key = ".".join(str(part) for part in problem["loc"]) or "file"
         if problem["type"] == "extra_forbidden":
             table = Preprocessing if len(problem["loc"]) > 1 else ModelConfig
-            known = ", ".join(table.model_fields)
-            problems.append(f"key {key!r} is not known; the keys are {known}")
+            near = difflib.get_close_matches(str(problem["loc"][-1]), table.model_fields, 1)
+            meant = f", did you mean {near[0]!r}" if near else ""
+            problems.append(f"key {key!r} is not known{meant}; the keys are {', '.join(table.model_fields)}")
         else:
-            problems.append(f"key {key!r}: {problem['msg']}, got {problem['input']!r}")
+            said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected a value that is")
+            problems.append(f"key {key!r}: {said}, got {problem['input']!r}")
     return "; ".join(problems)

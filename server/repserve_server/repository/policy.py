@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 
 class Latest(BaseModel):
@@ -16,7 +24,18 @@ class Latest(BaseModel):
     latest: PositiveInt = 1
 
 
-VersionPolicy = Latest | Literal["all"] | Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+def _say_what_is_expected(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """One message instead of one for each of the three kinds."""
+    try:
+        return read(value)
+    except ValidationError as error:
+        raise ValueError('expected {latest = 2}, "all", or a list of version numbers such as [1, 3]') from error
+
+
+VersionPolicy = Annotated[
+    Latest | Literal["all"] | Annotated[tuple[PositiveInt, ...], Field(min_length=1)],
+    WrapValidator(_say_what_is_expected),
+]
 """``{latest = 2}``, ``"all"``, or a list of version numbers."""
 
 

@@ -213,7 +213,7 @@ def test_urgent_requests_go_before_those_that_wait() -> None:
         stub, order = server.stub(), list[str]()
         image = pb.Pixels(count=1, data=bytes(224 * 224 * 3))
 
-        def send(name: str, priority: pb.Priority.ValueType) -> Any:  # noqa: ANN401
+        def send(name: str, priority: pb.Priority) -> Any:  # noqa: ANN401
             call = stub.Classify.future(pb.ClassifyRequest(pixels=image, priority=priority), timeout=60)
             call.add_done_callback(lambda _: order.append(name))
             return call

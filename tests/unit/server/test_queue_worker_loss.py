@@ -8,7 +8,7 @@ import pytest
 
 from repserve_server.channel.messages import Outcome
 from repserve_server.dataplane.call import Call
-from repserve_server.errors import InferenceError
+from repserve_server.errors import InferenceError, ModelUnavailableError
 from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
 
 
@@ -212,5 +212,27 @@ def test_a_failed_run_is_not_a_crash() -> None:
         with pytest.raises(InferenceError):
             await asyncio.wait_for(task, WAIT_SECONDS)
         assert harness.poison_count() == 0
+
+    run_async(test)
+
+
+def test_images_that_wait_for_a_worker_are_refused_when_none_is_expected() -> None:
+    async def test() -> None:
+        harness = QueueHarness()
+        waiting, _ = await harness.submit(2)
+        worker = harness.start_worker()
+        await settle()
+        with_a_worker, expected = await harness.submit(1)
+        harness.queue.give_up("it has failed")
+        assert not waiting.done(), "a worker has them"
+        worker.die()
+        harness.queue.detach(worker.name, crashed=False)
+        harness.queue.give_up("it has failed")
+        await settle()
+        for task in (waiting, with_a_worker):
+            with pytest.raises(ModelUnavailableError, match="it has failed"):
+                await task
+        assert harness.queue.occupied == 0
+        assert len(expected) == 1
 
     run_async(test)

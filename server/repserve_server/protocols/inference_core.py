@@ -126,12 +126,13 @@ class InferenceCore:
         return configure(self._dataplane.models.find(model, version), self._max_seconds)
 
     def index(self, *, ready_only: bool) -> list[IndexEntry]:
-        """Every version of the repository, ready or not."""
+        """Every version of the repository, those that are ready first."""
         entries = [
             IndexEntry(info.name, info.version, _INDEX_STATES.get(info.state, "UNAVAILABLE"), info.reason)
             for info in self._dataplane.models.infos
         ]
-        return [entry for entry in entries if entry.state == "READY" or not ready_only]
+        chosen = [entry for entry in entries if entry.state == "READY" or not ready_only]
+        return sorted(chosen, key=lambda entry: entry.state != "READY")
 
     async def statistics(self, model: str, version: str) -> list[ModelStatistics]:
         """What became of the requests of a version, of all versions of a model, or of all models (empty names)."""

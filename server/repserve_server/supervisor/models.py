@@ -35,7 +35,8 @@ class Worker:
         ready: what the process said when its model was loaded; None while it is not.
         ready_since: when that was, on the loop's clock.
         hung: it was killed because it did not answer.
-        reported: why its model could not be loaded, in the process's own words.
+        reported: why its model could not be loaded, in the words of the process there now.
+        last_failure: why the last load failed.
         failure: why it was given up; empty while it is tried.
         starts: how many processes were started here.
         failed_loads: loads in a row that failed.
@@ -48,6 +49,7 @@ class Worker:
     ready_since: float = 0.0
     hung: bool = False
     reported: str = ""
+    last_failure: str = ""
     failure: str = ""
     starts: int = 0
     failed_loads: int = 0
@@ -121,7 +123,7 @@ class ModelVersion:
         if state == "ready":
             return ""
         if state == "failed":
-            return next(worker.failure or worker.reported for worker in self.workers)
+            return next(worker.failure or worker.last_failure for worker in self.workers)
         return "its worker is being restarted" if state == "restarting" else "it is being loaded and warmed up"
 
     def layout(self, slots: int) -> SlotLayout:

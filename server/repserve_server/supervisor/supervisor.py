@@ -100,6 +100,8 @@ class Supervisor:
         self._catalogue.take(self._first_folders)
         follower = Follower(self._settings, self._catalogue, self._first_folders)
         tasks = [self._loop.create_task(work) for work in (self._tick(), follower.run())]
+        for task in tasks:
+            task.add_done_callback(_log_end)
         try:
             await self._serve()
             return await self._drain()
@@ -274,3 +276,8 @@ class Supervisor:
             return False, "a frontend is starting"
         ready = any(info.ready for info in self._infos)
         return ready, "ready" if ready else "no model is ready"
+
+
+def _log_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("a part of the supervisor has ended; the rest goes on", exc_info=error)

@@ -1,0 +1,198 @@
+"""Workers that fail to load, hang, die: who is given up, who is tried again, whichever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from repserve_server.channel.control import ControlMessage
+from repserve_server.repository.config import ModelConfig
+from repserve_server.repository.scan import ModelFolder, VersionFolder
+from repserve_server.settings import Settings
+from repserve_server.supervisor import workers as module
+from repserve_server.supervisor.metrics import ServerMetrics
+from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion
+from repserve_server.supervisor.workers import WorkerEvents, Workers
+from unit.server.queue_harness import run_async, settle
+
+READY = {
+    "shape": [2, 2, 3],
+    "dtype": "uint8",
+    "classes": 4,
+    "input_name": "image",
+    "output_name": "scores",
+    "batch_seconds": {"1": 0.1},
+    "backend": "fake",
+    "precision": "f32",
+    "simulated": False,
+    "golden": None,
+    "best_image_seconds": 0.1,
+}
+
+
+class FakeChild:
+    """A process that does what a test says."""
+
+    def __init__(self, name: str, role: str, _module: str, on_message: Any, on_exit: Any) -> None:  # noqa: ANN401
+        self.name, self.role, self.pid = name, role, id(self)
+        self.returncode: int | None = None
+        self.sent: list[str] = []
+        self.exited = asyncio.Event()
+        self.asked_at: float | None = None
+        self._on_message, self._on_exit = on_message, on_exit
+
+    @property
+    def alive(self) -> bool:
+        return self.returncode is None
+
+    def send(self, kind: str, body: object = None, descriptors: object = None) -> None:  # noqa: ARG002
+        self.sent.append(kind)
+
+    def say(self, kind: str, **body: Any) -> None:  # noqa: ANN401
+        self._on_message(self, ControlMessage(kind, body))
+
+    def kill(self) -> None:
+        self.end(-signal.SIGKILL)
+
+    def end(self, returncode: int) -> None:
+        if self.alive:
+            self.returncode = returncode
+            self.exited.set()
+            self._on_exit(self)
+
+
+class Harness:
+    def __init__(self, instances: int = 1) -> None:
+        settings = Settings(instances=instances)
+        folder = ModelFolder("m", Path("m"), ModelConfig(), versions=(VersionFolder(1, Path("m/1")),))
+        self.model = ModelVersion(folder, folder.versions[0], settings)
+        metrics = ServerMetrics(list)
+        events = WorkerEvents(lambda _model, _worker: None, lambda *_: None, lambda: None, lambda *_: None)
+        self.workers = Workers(settings, metrics, events, lambda: "info")
+        self.workers.start(self.model)
+
+    def child(self, index: int = 0) -> FakeChild:
+        child = self.model.workers[index].child
+        assert child is not None
+        return cast("FakeChild", child)
+
+    def fail(self, index: int = 0, reason: str = "the device is busy") -> None:
+        child = self.child(index)
+        child.say("failed", reason=reason)
+        child.end(1)
+
+    async def started_again(self, index: int = 0) -> FakeChild:
+        """The next process, which may have to wait for its turn."""
+        for _ in range(500):
+            if self.model.workers[index].child is not None:
+                return self.child(index)
+            await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.01)
+        raise AssertionError("no process was started")
+
+
+@pytest.fixture(autouse=True)
+def fake_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Child", FakeChild)
+
+
+def test_a_version_that_was_never_ready_is_given_up_for_a_reason_that_is_known() -> None:
+    async def test() -> None:
+        harness = Harness()
+        harness.fail(reason="the labels are missing")
+        assert (harness.model.state, harness.model.reason) == ("failed", "the labels are missing")
+        await settle()
+        assert harness.model.workers[0].child is None
+
+    run_async(test)
+
+
+def test_a_version_that_was_never_ready_is_given_up_after_several_crashes() -> None:
+    async def test() -> None:
+        harness = Harness()
+        for attempt in range(1, LOAD_ATTEMPTS + 1):
+            child = await harness.started_again()
+            assert harness.model.state == "loading"
+            child.end(-signal.SIGSEGV)
+            assert (harness.model.state == "failed") == (attempt == LOAD_ATTEMPTS)
+        assert "was ended by SIGSEGV while loading, 3 times" in harness.model.reason
+
+    run_async(test)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_worker_that_fails_has_the_same_chance_whichever_is_ready_first(order: tuple[int, int]) -> None:
+    async def test() -> None:
+        harness = Harness(instances=2)
+        for index in order:
+            if index == 0:
+                harness.child(0).say("ready", **READY)
+            else:
+                harness.fail(1)
+        assert harness.model.state == "ready"
+        child = await harness.started_again(1)
+        child.say("ready", **READY)
+        assert len(harness.model.ready_workers) == 2
+
+    run_async(test)
+
+
+def test_a_version_that_was_served_is_tried_on_and_refuses_after_several_failures() -> None:
+    async def test() -> None:
+        harness = Harness()
+        harness.child().say("ready", **READY)
+        harness.child().kill()
+        assert harness.model.state == "restarting"
+        for attempt in range(1, LOAD_ATTEMPTS + 1):
+            await harness.started_again()
+            harness.fail()
+            assert harness.model.state == ("failed" if attempt == LOAD_ATTEMPTS else "restarting")
+        assert harness.model.reason == "the device is busy"
+        child = await harness.started_again()
+        child.say("ready", **READY)
+        assert harness.model.state == "ready"
+
+    run_async(test)
+
+
+def test_a_worker_that_hangs_in_loading_is_given_up_and_the_reason_says_so() -> None:
+    async def test() -> None:
+        harness = Harness()
+        harness.child().asked_at = asyncio.get_running_loop().time() - 601.0
+        harness.workers.kill_hung([harness.model])
+        assert harness.model.state == "failed"
+        assert "still loading its model after 601 s (load_seconds)" in harness.model.reason
+
+    run_async(test)
+
+
+def test_a_worker_that_reads_slots_otherwise_is_refused() -> None:
+    async def test() -> None:
+        harness = Harness(instances=2)
+        harness.child(0).say("ready", **READY)
+        harness.child(1).say("ready", **{**READY, "classes": 5})
+        assert harness.child(1).sent == ["load", "stop"]
+        harness.child(1).end(0)
+        assert "'classes': 5" in harness.model.workers[1].failure
+        assert harness.model.settled
+
+    run_async(test)
+
+
+def test_a_version_that_is_stopped_is_not_started_again() -> None:
+    async def test() -> None:
+        harness = Harness(instances=2)
+        harness.child(0).say("ready", **READY)
+        children = [harness.child(0), harness.child(1)]
+        stop = asyncio.ensure_future(harness.workers.stop(harness.model))
+        await settle()
+        for child in children:
+            assert child.sent[-1] == "stop"
+            child.end(0)
+        await asyncio.wait_for(stop, 5)
+        assert [worker.child for worker in harness.model.workers] == [None, None]
+
+    run_async(test)

@@ -91,7 +91,7 @@ def models(model_repository: Path) -> None:
         raise click.ClickException(f"{model_repository} holds no model folders")
     width = max(len(folder.name) for folder in folders)
     for folder in folders:
-        state = f"version {folder.versions[-1].number}" if not folder.problem else f"not ready: {folder.problem}"
+        state = f"not ready: {folder.problem}" if folder.problem else _describe_versions(folder)
         click.echo(f"{folder.name:<{width}}  {state}")
         if folder.caution:
             click.echo(f"{'':<{width}}  {folder.caution}")
@@ -129,3 +129,9 @@ def _find_model(repository: Path, name: str) -> ModelFolder:
     if folder is None or folder.problem:
         raise RepositoryError(folder.problem if folder else f"{repository} has no model {name!r}")
     return folder
+
+
+def _describe_versions(folder: ModelFolder) -> str:
+    served = ", ".join(str(version.number) for version in folder.chosen)
+    others = ", ".join(str(version.number) for version in folder.versions if version not in folder.chosen)
+    return f"version {served}" + (f" (not served: {others})" if others else "")

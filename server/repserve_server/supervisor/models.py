@@ -123,7 +123,7 @@ class ModelVersion:
         if state == "ready":
             return ""
         if state == "failed":
-            return next(worker.failure or worker.last_failure for worker in self.workers)
+            return next((text for worker in self.workers if (text := worker.failure or worker.last_failure)), "")
         return "its worker is being restarted" if state == "restarting" else "it is being loaded and warmed up"
 
     def layout(self, slots: int) -> SlotLayout:

@@ -90,6 +90,7 @@ class Workers:
 
     def _start(self, model: ModelVersion, worker: Worker) -> None:
         worker.starts += 1
+        worker.reported = ""
         name = f"worker {model.name}/{model.version}@{worker.device}#{worker.index}.{model.revision}.{worker.starts}"
         worker.child = Child(
             name,
@@ -121,7 +122,7 @@ class Workers:
             child.send("stop")
             return
         worker.ready, worker.ready_since = body, self._loop.time()
-        worker.failed_loads, worker.reported = 0, ""
+        worker.failed_loads = 0
         first, model.was_ready, model.shape_body = not model.was_ready, True, shape
         costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in body["batch_seconds"].items())
         logger.info(
@@ -175,13 +176,10 @@ class Workers:
         One that was served is tried for ever: the reason may pass, such as a device that another process holds.
         """
         worker.failed_loads += 1
-        known, worker.reported = (
-            bool(worker.reported),
-            worker.reported
-            or (f"its worker {describe_exit(child.returncode)} while loading, {worker.failed_loads} times in a row"),
-        )
-        if not model.was_ready and (known or hung or worker.failed_loads >= LOAD_ATTEMPTS):
-            worker.failure = worker.reported
+        ended = f"its worker {describe_exit(child.returncode)} while loading, {worker.failed_loads} times in a row"
+        worker.last_failure = worker.reported or ended
+        if not model.was_ready and (worker.reported or hung or worker.failed_loads >= LOAD_ATTEMPTS):
+            worker.failure = worker.last_failure
             logger.error("%s is given up: %s", child.name, worker.failure)
 
     def _try_given_up_again(self, model: ModelVersion) -> None:

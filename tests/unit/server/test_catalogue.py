@@ -258,3 +258,14 @@ def test_an_unknown_model_cannot_be_unloaded() -> None:
             await Harness().catalogue.unload("cats")
 
     run_async(test)
+
+
+def test_a_model_may_have_devices_and_instances_of_its_own() -> None:
+    async def test() -> None:
+        harness = Harness(device=("cpu",), instances=3)
+        harness.catalogue.take([folder(1), folder(1, name="fast", devices=["npu:0", "npu:1"], instances=2)])
+        workers = {model.name: [(w.device, w.index) for w in model.workers] for model in harness.fleet.models}
+        assert workers["digits"] == [("cpu", 0), ("cpu", 1), ("cpu", 2)]
+        assert workers["fast"] == [("npu:0", 0), ("npu:0", 1), ("npu:1", 0), ("npu:1", 1)]
+
+    run_async(test)

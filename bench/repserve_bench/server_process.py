@@ -48,7 +48,7 @@ class ServerSettings:
             *(sys.executable, "-m", "repserve_client.cli", "serve"),
             *("--model-repository", str(self.model_repository), "--device", self.device),
             *("--host", "127.0.0.1", "--grace-seconds", "0"),
-            *("--grpc-port", "0", "--http-port=0", "--metrics-port", "0"),
+            *("--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"),
             *("--ready-file", str(ready_file)),
         ]
         if self.max_batch is not None:

@@ -20,6 +20,7 @@ from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.models import ModelTable
 from repserve_server.frontend.administration import RemoteAdministration
+from repserve_server.frontend.listeners import listening_sockets
 from repserve_server.frontend.models import ModelMessages
 from repserve_server.frontend.regions import FrontendRegions
 from repserve_server.logs import configure_logging, set_log_level
@@ -68,6 +69,7 @@ class Frontend:
         )
         self._rest = RestServer(core, self._metrics)
         self._http_address: tuple[str, int] = (settings["host"], settings["http_port"])
+        self._ports = (settings["grpc_port"], settings["http_port"])
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[ControlMessage], None]] = {
@@ -91,7 +93,7 @@ class Frontend:
         await self._rest.start(*self._http_address)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._control.fileno(), self._take_control_messages)
-        self._send("started")
+        self._say_started()
         await self._stopped.wait()
         self._report_unanswered()
         loop.remove_reader(self._control.fileno())
@@ -106,6 +108,16 @@ class Frontend:
             self._control.send(kind, body)
         except LinkClosedError:
             self._stopped.set()
+
+    def _say_started(self) -> None:
+        """With the listening sockets: the supervisor holds them too, and they listen on if this process dies."""
+        held = listening_sockets(self._ports)
+        try:
+            self._control.send("started", None, [one.fileno() for one in held])
+        except LinkClosedError:
+            self._stopped.set()
+        for one in held:
+            one.close()
 
     def _take_control_messages(self) -> None:
         try:

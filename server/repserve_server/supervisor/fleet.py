@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -46,8 +47,10 @@ class Fleet:
         settings: Settings,
         ports: tuple[int, int],
         metrics: ServerMetrics,
-        on_change: Callable[[], None],
         answerers: Mapping[str, Answerer],
+        *,
+        on_change: Callable[[], None],
+        on_frontend_end: Callable[[list[socket.socket]], None],
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._loop = asyncio.get_running_loop()
@@ -76,7 +79,7 @@ class Fleet:
             ),
             lambda: self.log_level,
         )
-        self._on_change = on_change
+        self._on_change, self._on_frontend_end = on_change, on_frontend_end
 
     @property
     def children(self) -> list[Child]:
@@ -191,7 +194,8 @@ class Fleet:
                 self._retired[model].discard(place)
                 self._check_retired(model)
 
-    def _forget_frontend(self, place: FrontendPlace) -> None:
+    def _forget_frontend(self, place: FrontendPlace, listeners: list[socket.socket]) -> None:
+        self._on_frontend_end(listeners)
         for model, holders in list(self._retired.items()):
             holders.discard(place)
             self._check_retired(model)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class FrontendPlace:
         drained: it has answered all that it had taken, or will answer nothing any more.
         lost: it died with requests unanswered during a drain.
         areas: descriptors of its slot areas.
+        listeners: the sockets on which it listens, held here too.
         told: what it was last told of each model.
         told_ready: whether it was last told that the server is ready.
         starts: how many processes were started here.
@@ -53,6 +55,7 @@ class FrontendPlace:
     drained: bool = False
     lost: bool = False
     areas: dict[ModelVersion, int] = field(default_factory=dict)
+    listeners: list[socket.socket] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
     told_ready: bool | None = None
     starts: int = 0
@@ -66,7 +69,7 @@ class FrontendEvents:
     Attributes:
         started: a frontend listens and is to learn of the models.
         retired: a frontend has answered all that a revision had taken.
-        ended: a frontend's process has ended; its slot areas are closed.
+        ended: a frontend's process has ended; its slot areas are closed, and its sockets listen on for whoever is told.
         changed: something changed that the supervisor may wait for.
         metrics: a child has sent its counts.
         answerers: what frontends may ask.
@@ -74,7 +77,7 @@ class FrontendEvents:
 
     started: Callable[[FrontendPlace, Child], None]
     retired: Callable[[FrontendPlace, int], None]
-    ended: Callable[[FrontendPlace], None]
+    ended: Callable[[FrontendPlace, list[socket.socket]], None]
     changed: Callable[[], None]
     metrics: Callable[[Child, ControlMessage], None]
     answerers: Mapping[str, Answerer]
@@ -120,6 +123,8 @@ class Frontends:
         """Have every frontend refuse new requests and answer those it has; one that dies is not replaced any more."""
         self.restarting = False
         for place in self.places:
+            _close_all(place.listeners)
+            place.listeners = []
             if place.child is not None:
                 place.child.send("drain")
             else:
@@ -177,6 +182,7 @@ class Frontends:
                 "log_level": self._log_level(),
                 "address": join_address(self._settings.host, self._ports[0]),
                 "host": self._settings.host,
+                "grpc_port": self._ports[0],
                 "http_port": self._ports[1],
                 "decode_threads": self._settings.decode_thread_count,
                 "max_image_pixels": self._settings.max_image_pixels,
@@ -191,6 +197,7 @@ class Frontends:
             return
         if message.kind == "started":
             place.started, place.started_at = True, self._loop.time()
+            place.listeners = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
             if self._going:
                 child.send("grace")
             self._events.started(place, child)
@@ -212,7 +219,8 @@ class Frontends:
         served = self._loop.time() - place.started_at if place.started else 0.0
         place.areas, place.told, place.told_ready, place.started = {}, {}, None, False
         place.child = place.dialogue = None
-        self._events.ended(place)
+        listeners, place.listeners = place.listeners, []
+        self._events.ended(place, listeners)
         if self.restarting:
             killed = child.returncode == -signal.SIGKILL
             delay = place.backoff.next_delay(served, killed=killed)
@@ -232,3 +240,8 @@ class Frontends:
         except OSError:
             logger.exception("frontend %d cannot be started; trying again", place.index)
             self._loop.call_later(place.backoff.next_delay(), self._restart, place)
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()

@@ -34,43 +34,47 @@ class PortKeeper:
     """
 
     def __init__(self, host: str, port: int, farewell: bytes) -> None:
-        self._host, self._port, self._farewell = host, port, farewell
+        self.port = port
+        self._host, self._farewell = host, farewell
         self._loop = asyncio.get_running_loop()
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._held: list[socket.socket] = []
         self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def holding(self) -> bool:
         """Whether it listens now."""
-        return self._listener is not None
+        return bool(self._listeners)
+
+    def inherit(self, listener: socket.socket) -> None:
+        """Listen on a socket whose process has ended: it goes on listening, and no connection to it is refused."""
+        self._listeners.append(listener)
+        self._loop.add_reader(listener, self._accept, listener)
 
     def hold(self) -> None:
-        """Listen from now on."""
-        if self._listener is not None:
+        """Listen from now on, if it does not."""
+        if self._listeners:
             return
         listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.setblocking(False)
-            listener.bind((self._host, self._port))
+            listener.bind((self._host, self.port))
             listener.listen(MOST_HELD)
         except OSError as error:
             listener.close()
-            logger.warning("port %d cannot be kept open until a frontend is back: %s", self._port, error)
+            logger.warning("port %d cannot be kept open until a frontend is back: %s", self.port, error)
             return
-        self._listener = listener
-        self._loop.add_reader(listener, self._accept)
+        self.inherit(listener)
 
     def release(self) -> None:
         """Stop listening, and send those who were held to whoever listens now."""
-        if self._listener is None:
+        if not self._listeners:
             return
-        self._accept()
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
-        self._listener = None
+        for listener in self._listeners:
+            self._accept(listener)
+        self._stop_listening()
         held, self._held = self._held, []
         if held:
             logger.info("%d connections were held until a frontend was back", len(held))
@@ -81,22 +85,23 @@ class PortKeeper:
 
     def close(self) -> None:
         """Stop listening and close what is held."""
-        if self._listener is not None:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self._stop_listening()
         for connection in self._held:
             connection.close()
         self._held = []
         for task in self._leaving:
             task.cancel()
 
-    def _accept(self) -> None:
-        if self._listener is None:
-            return
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
+
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while True:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
                 connection.setblocking(False)
                 if len(self._held) < MOST_HELD:
                     self._held.append(connection)

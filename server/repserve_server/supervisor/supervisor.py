@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,14 @@ class Supervisor:
             PortKeeper(settings.host, http_port, HTTP1_FAREWELL),
         ]
         self._answerers: dict[str, Answerer] = {}
-        self._fleet = Fleet(settings, (grpc_port, http_port), self._metrics, self._take_change, self._answerers)
+        self._fleet = Fleet(
+            settings,
+            (grpc_port, http_port),
+            self._metrics,
+            self._answerers,
+            on_change=self._take_change,
+            on_frontend_end=self._inherit,
+        )
         self._catalogue = Catalogue(settings, self._fleet, self._tell_models)
         self._regions = RegionTable(self._fleet.frontends)
         self._fleet.frontends.serve_extras = lambda: {"regions": self._regions.to_body()}
@@ -220,6 +228,12 @@ class Supervisor:
         self._catalogue.settle()
         self._keep_ports()
         self._changed.set()
+
+    def _inherit(self, listeners: list[socket.socket]) -> None:
+        """Take over the listening sockets of a frontend that has ended, and whoever waits in them."""
+        for listener in listeners:
+            port = listener.getsockname()[1]
+            next(keeper for keeper in self._keepers if keeper.port == port).inherit(listener)
 
     def _keep_ports(self) -> None:
         """Listen in the frontends' place while none of them does, once one has."""

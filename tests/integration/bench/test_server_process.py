@@ -86,6 +86,7 @@ def test_the_command_line_has_what_was_asked_for() -> None:
     command = settings.command(Path("ready.json"))
     line = " ".join(command[command.index("serve") :])
     assert line == (
-        "serve --model-repository repo --device sim:310p --host 127.0.0.1 --grace-seconds 0 --grpc-port 0 --http-port 0 "
-        "--metrics-port 0 --ready-file ready.json --max-batch 16 --precision f32 --model a --model b --frontends 2"
+        "serve --model-repository repo --device sim:310p --host 127.0.0.1 --grace-seconds 0 "
+        "--grpc-port 0 --http-port 0 --metrics-port 0 "
+        "--ready-file ready.json --max-batch 16 --precision f32 --model a --model b --frontends 2"
     )

@@ -120,15 +120,7 @@ class Dataplane:
         Raises:
             RepServeError: whatever kept the images from being classified.
         """
-        with self._requests:
-            served = self.models.find(model, version)
-            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
-                preprocessing = served.info.preprocessing
-                pixels = _as_array(data, images, preprocessing.shape, "uint8")
-                self._check_deadline(call)
-                slots = served.queue.admit(images, call)
-                _write(served.queue.area.images, slots, as_model_input(pixels, preprocessing, served.dtype))
-                return await self._run(served, slots, call, attempt)
+        return await self._classify_rows(data, images, model, version, call, pixels=True)
 
     async def classify_tensor(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
         """Classify images that are already what the model's own float32 input takes.
@@ -143,15 +135,7 @@ class Dataplane:
         Raises:
             RepServeError: whatever kept the images from being classified.
         """
-        with self._requests:
-            served = self.models.find(model, version)
-            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
-                _check_takes_tensors(served)
-                tensor = _as_array(data, images, served.queue.area.layout.shape, "float32")
-                self._check_deadline(call)
-                slots = served.queue.admit(images, call)
-                _write(served.queue.area.images, slots, tensor)
-                return await self._run(served, slots, call, attempt)
+        return await self._classify_rows(data, images, model, version, call, pixels=False)
 
     @property
     def requests_in_flight(self) -> int:
@@ -161,6 +145,24 @@ class Dataplane:
     async def drain(self) -> None:
         """Take no more requests, and return when the last one that was taken is answered."""
         await self._requests.drain()
+
+    async def _classify_rows(
+        self, data: Buffer, images: int, model: str, version: str, call: Call, *, pixels: bool
+    ) -> Scored:
+        with self._requests:
+            served = self.models.find(model, version)
+            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
+                area, preprocessing = served.queue.area, served.info.preprocessing
+                if pixels:
+                    rows = _as_array(data, images, preprocessing.shape, "uint8")
+                else:
+                    _check_takes_tensors(served)
+                    rows = _as_array(data, images, area.layout.shape, "float32")
+                self._check_deadline(call)
+                slots = served.queue.admit(images, call)
+                # Normalised only now: what is refused costs no work.
+                _write(area.images, slots, as_model_input(rows, preprocessing, served.dtype) if pixels else rows)
+                return await self._run(served, slots, call, attempt)
 
     def _check_deadline(self, call: Call) -> None:
         if call.deadline <= self._clock():

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
+
+import grpc
+
+from repserve_server.errors import DrainingError
+from repserve_server.protocols.calls import Context, abort
 
 WINDOW = 1024
 """Requests of one stream that may be unanswered; the next is taken when an answer has left for the client."""
+
+_END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 AnswerT = TypeVar("AnswerT")
 
@@ -20,7 +27,7 @@ class AnswerStream(Generic[AnswerT]):
     tasks have left meanwhile; that is one change of task less for each answer than a sender of its own.
     """
 
-    def __init__(self, context: Any, draining: asyncio.Event) -> None:  # noqa: ANN401 - grpc.aio.ServicerContext
+    def __init__(self, context: Context, draining: asyncio.Event) -> None:
         self._context = context
         self._draining = draining
         self._ready: deque[AnswerT] = deque()
@@ -93,3 +100,43 @@ class AnswerStream(Generic[AnswerT]):
     async def _watch_drain(self) -> None:
         await self._draining.wait()
         self._check_over()
+
+
+async def serve_stream(
+    context: Context,
+    draining: asyncio.Event,
+    answer: Callable[[Any, str, AnswerStream[AnswerT]], Coroutine[Any, Any, None]],
+) -> None:
+    """Answer a whole stream.
+
+    Args:
+        context: the RPC.
+        draining: set when the server takes no more requests; the stream then ends with UNAVAILABLE once all it has
+            sent is answered.
+        answer: answers one request, for this client, with ``AnswerStream.send``; never raises.
+    """
+    answers: AnswerStream[AnswerT] = AnswerStream(context, draining)
+    reader = asyncio.create_task(_read(context, answers, answer))
+    try:
+        ended_by_drain = await answers.finished()
+    finally:
+        reader.cancel()
+        answers.cancel()
+    if ended_by_drain:
+        await abort(context, DrainingError("the server is shutting down; continue on another one"))
+
+
+async def _read(
+    context: Context,
+    answers: AnswerStream[AnswerT],
+    answer: Callable[[Any, str, AnswerStream[AnswerT]], Coroutine[Any, Any, None]],
+) -> None:
+    client = context.peer()
+    try:
+        while (request := await context.read()) is not _END:
+            await answers.begin()
+            answers.work(answer(request, client, answers))
+    except Exception as error:  # noqa: BLE001 - handed to the RPC
+        answers.end(error)
+    else:
+        answers.end()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import grpc
+from typing import TYPE_CHECKING, TypeAlias
 
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
 from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
-from repserve_server.errors import DrainingError, InvalidRequestError, RepServeError
-from repserve_server.protocols.answer_stream import AnswerStream
-from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, abort, counted
+from repserve_server.errors import InvalidRequestError, RepServeError
+from repserve_server.protocols.answer_stream import AnswerStream, serve_stream
+from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, counted
 from repserve_server.protocols.conversion import model_to_message, to_response
 from repserve_server.protocols.status import to_rpc_status
 
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
 
 logger = logging.getLogger(__name__)
-
-_END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 _Answers: TypeAlias = AnswerStream[pb.ClassifyStreamResponse]
 
@@ -52,15 +47,7 @@ class ClassificationService(ClassificationServicer):
         context: Context,
     ) -> None:
         """Many requests in flight; a failed one is answered with its own status."""
-        answers: _Answers = AnswerStream(context, self._dataplane.draining)
-        reader = asyncio.create_task(self._read_stream(context, answers))
-        try:
-            ended_by_drain = await answers.finished()
-        finally:
-            reader.cancel()
-            answers.cancel()
-        if ended_by_drain:
-            await abort(context, DrainingError("the server is shutting down; continue on another one"))
+        await serve_stream(context, self._dataplane.draining, self._answer)
 
     async def ListModels(  # noqa: N802
         self,
@@ -69,17 +56,6 @@ class ClassificationService(ClassificationServicer):
     ) -> pb.ListModelsResponse:
         """The models of the repository."""
         return pb.ListModelsResponse(models=[model_to_message(info) for info in self._dataplane.models.infos])
-
-    async def _read_stream(self, context: Context, answers: _Answers) -> None:
-        client = context.peer()
-        try:
-            while (request := await context.read()) is not _END:
-                await answers.begin()
-                answers.work(self._answer(request, client, answers))
-        except Exception as error:  # noqa: BLE001 - handed to the RPC
-            answers.end(error)
-        else:
-            answers.end()
 
     async def _answer(self, request: pb.ClassifyStreamRequest, client: str, answers: _Answers) -> None:
         started = time.monotonic()

@@ -9,6 +9,9 @@ from google.protobuf import json_format
 from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_server.errors import InvalidRequestError
 from repserve_server.protocols.tensors import (
+    BYTE_SIZE,
+    OFFSET,
+    REGION,
     Buffer,
     InferenceRequest,
     InferenceResponse,
@@ -16,6 +19,7 @@ from repserve_server.protocols.tensors import (
     OutputTensor,
     RegionSlice,
     WantedOutput,
+    read_number,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
     from repserve_server.protocols.model_description import ModelMetadata, TensorMetadata
     from repserve_server.statistics import Duration, ModelStatistics
 
-REGION, BYTE_SIZE, OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
 CLASSIFICATION = "classification"
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -146,11 +149,7 @@ def _value(parameters: Mapping[str, pb.InferParameter], name: str) -> bool | int
 
 def _number(parameters: Mapping[str, pb.InferParameter], name: str) -> int:
     value = _value(parameters, name)
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidRequestError(f"the parameter {name!r} is {value!r}; it is a whole number of at least 0")
-    return value
+    return 0 if value is None else read_number(name, value)
 
 
 def _write_output(output: OutputTensor) -> pb.ModelInferResponse.InferOutputTensor:

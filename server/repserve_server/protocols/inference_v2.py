@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import grpc
+from typing import TYPE_CHECKING, TypeAlias
 
 from repserve_protos.inference import grpc_service_pb2 as pb
-from repserve_server.errors import DrainingError, RepServeError
-from repserve_server.protocols.answer_stream import AnswerStream
-from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, abort, counted
+from repserve_server.errors import RepServeError
+from repserve_server.protocols.answer_stream import AnswerStream, serve_stream
+from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, counted
 from repserve_server.protocols.inference_messages import read_request, write_response
 from repserve_server.protocols.inference_queries import InferenceQueries
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _MARK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 """A client that counts several answers to a request asks for the first, and finds the last by the second."""
 _Answers: TypeAlias = AnswerStream[pb.ModelStreamInferResponse]
@@ -46,26 +43,7 @@ class InferenceService(InferenceQueries):
         self, request_iterator: object, context: Context
     ) -> None:
         """Many requests in flight; a failed one is answered with its own error message."""
-        answers: _Answers = AnswerStream(context, self._draining)
-        reader = asyncio.create_task(self._read_stream(context, answers))
-        try:
-            ended_by_drain = await answers.finished()
-        finally:
-            reader.cancel()
-            answers.cancel()
-        if ended_by_drain:
-            await abort(context, DrainingError("the server is shutting down; continue on another one"))
-
-    async def _read_stream(self, context: Context, answers: _Answers) -> None:
-        client = context.peer()
-        try:
-            while (request := await context.read()) is not _END:
-                await answers.begin()
-                answers.work(self._answer(request, client, answers))
-        except Exception as error:  # noqa: BLE001 - handed to the RPC
-            answers.end(error)
-        else:
-            answers.end()
+        await serve_stream(context, self._draining, self._answer)
 
     async def _answer(self, request: pb.ModelInferRequest, client: str, answers: _Answers) -> None:
         started = time.monotonic()

@@ -14,17 +14,20 @@ import numpy as np
 from repserve_server.errors import InferenceError, InvalidRequestError
 from repserve_server.protocols.bytes_tensor import join_elements, split_elements
 from repserve_server.protocols.tensors import (
+    BYTE_SIZE,
+    OFFSET,
+    REGION,
     InferenceRequest,
     InferenceResponse,
     InputTensor,
     OutputTensor,
     RegionSlice,
     WantedOutput,
+    read_number,
 )
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header that says how many bytes of a body are JSON; the raw tensors follow."""
-REGION, BYTE_SIZE, OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
 _DTYPES = {"UINT8": "uint8", "FP32": "float32"}
 _UINT8_MAX = 255
 
@@ -260,7 +263,4 @@ def _dimension(name: str, side: object) -> int:
 
 
 def _number(parameters: JsonObject, key: str) -> int:
-    value = parameters.get(key, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidRequestError(f"the parameter {key!r} is {value!r}; it is a whole number of at least 0")
-    return value
+    return read_number(key, parameters.get(key, 0))

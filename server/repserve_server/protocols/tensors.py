@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from repserve_server.errors import InvalidRequestError
+
+REGION, BYTE_SIZE, OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
+"""The parameters of a tensor that lies in shared memory."""
 Buffer: TypeAlias = bytes | memoryview
 
 
@@ -67,3 +71,14 @@ class InferenceResponse:
     version: str
     id: str
     outputs: tuple[OutputTensor, ...]
+
+
+def read_number(name: str, value: object) -> int:
+    """The value of a parameter that is a whole number.
+
+    Raises:
+        InvalidRequestError: it is anything else, or less than 0.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidRequestError(f"the parameter {name!r} is {value!r}; it is a whole number of at least 0")
+    return value

@@ -190,6 +190,13 @@ def test_the_other_packages_keep_to_what_they_may_use(package: str) -> None:
     assert violations(chosen, allowed) == []
 
 
+@pytest.mark.parametrize("package", ["repserve_client", "repserve_bench", "repserve_convert"])
+def test_only_the_server_registers_the_messages_of_kserve(package: str) -> None:
+    # NVIDIA's client registers the same names, and may be in the same process as ours.
+    chosen = [module for module in sorted(modules()) if module.partition(".")[0] == package]
+    assert violations(chosen, lambda _, entry: not entry.target.startswith("repserve_protos.inference")) == []
+
+
 def test_there_are_no_import_cycles() -> None:
     graph = {module: {e.target for e in imports(module) if e.target in modules()} - {module} for module in modules()}
     try:

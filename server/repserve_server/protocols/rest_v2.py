@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from repserve_server.dataplane.administration import Region
-from repserve_server.errors import InvalidRequestError, NotAllowedError, RepServeError
+from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RepServeError
 from repserve_server.protocols.inference_queries import NO_CUDA, NO_TRACE
 from repserve_server.protocols.log_settings import read_level, write_settings
 from repserve_server.protocols.rest_messages import HEADER_LENGTH, read_request, write_response
@@ -26,6 +26,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LARGE_BODY = 256 * 1024
 """Bytes of JSON that are read in a thread, not to hold up other requests; raw tensors are only sliced."""
+BODY_SECONDS = 60.0
+"""How long a client may take to send a body."""
 _COMPRESSED_FROM = 1024
 """Bytes of an answer from which compressing it is worth the time."""
 
@@ -190,7 +192,7 @@ class RestRoutes:
 
     async def _infer(self, request: web.Request) -> web.Response:
         name, version = _model(request)
-        body = await request.read()
+        body = await _read_body(request)
         length = request.headers.get(HEADER_LENGTH)
         if length is None and len(body) > _LARGE_BODY:
             asked, binary = await asyncio.to_thread(read_request, body, length, name, version)
@@ -215,9 +217,18 @@ def _client(request: web.Request) -> str:
     return f"http:{peer}"
 
 
+async def _read_body(request: web.Request) -> bytes:
+    """The whole body, decompressed; a client has a limited time to send it."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise DeadlineError(f"the body did not arrive within {BODY_SECONDS:.0f} s") from error
+
+
 async def _json_body(request: web.Request) -> dict[str, Any]:
     """The JSON object in a body; an empty body is an empty object."""
-    body = await request.read()
+    body = await _read_body(request)
     try:
         content = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError) as error:

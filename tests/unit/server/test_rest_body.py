@@ -1,0 +1,62 @@
+"""A client that is slow to send its body holds nothing up, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from repserve_server.dataplane.metrics import FrontendMetrics
+from repserve_server.protocols import rest_v2
+from repserve_server.protocols.inference_core import IndexEntry, InferenceCore
+from repserve_server.protocols.rest_server import create_application
+from repserve_server.protocols.rest_v2 import RestRoutes
+from unit.server.queue_harness import run_async
+
+
+class FakeCore:
+    def index(self, *, ready_only: bool) -> list[IndexEntry]:
+        return [] if ready_only else [IndexEntry("m", "1", "LOADING", "soon")]
+
+    def live(self) -> bool:
+        raise ZeroDivisionError
+
+
+async def connect() -> TestClient[web.Request, web.Application]:
+    routes = RestRoutes(cast("InferenceCore", FakeCore()), FrontendMetrics())
+    client = TestClient(TestServer(create_application(routes)))
+    await client.start_server()
+    return client
+
+
+def test_a_body_that_does_not_come_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(rest_v2, "BODY_SECONDS", 0.1)
+        client = await connect()
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 10)
+        assert b" 504 " in answer
+        assert b"the body did not arrive within" in answer
+        writer.close()
+        response = await client.post("/v2/repository/index", data=json.dumps({"ready": False}))
+        entries: list[dict[str, Any]] = await response.json()
+        assert entries == [{"name": "m", "version": "1", "state": "LOADING", "reason": "soon"}]
+        await client.close()
+
+    run_async(test)
+
+
+def test_a_failure_that_the_server_does_not_know_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        client = await connect()
+        response = await client.get("/v2/health/live")
+        assert (response.status, await response.json()) == (500, {"error": "internal error; the server's log says why"})
+        assert "ZeroDivisionError" in caplog.text
+        await client.close()
+
+    run_async(test)

@@ -12,12 +12,17 @@ import grpc
 import numpy as np
 import pytest
 
-from harness import RunningServer, refusal, wait_until
+from digits_server import digits_server
+from harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from repserve_server.imaging.decode import preprocess_into
+from repserve_server.imaging.normalise import normalise
+from repserve_server.imaging.preprocessing import Preprocessing
 from versioned_runtime import expected_class, make_model
 
 RUNTIME = ("--runtime", "versioned_runtime:Runtime")
+PREPROCESSING = Preprocessing()
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -196,3 +201,19 @@ def test_the_log_level_is_that_of_every_process(server: RunningServer) -> None:
         assert said["log_verbose_level"].uint32_param == 1
     settings["log_verbose_level"].uint32_param = 0
     connect(server).LogSettings(pb.LogSettingsRequest(settings=settings), timeout=10)
+
+
+def test_a_compiled_model_that_takes_float32_is_offered_its_own_input(tmp_path: Path) -> None:
+    with digits_server("npu bs1 bs16", tmp_path) as npu:
+        stub = connect(npu)
+        metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="repvgg_digits"), timeout=10)
+        own = metadata.inputs[2]
+        assert (own.datatype, list(own.shape)) == ("FP32", [-1, 3, 224, 224])
+        pixels = np.zeros((2, *PREPROCESSING.shape), np.uint8)
+        for row, file in zip(pixels, digit_files(), strict=False):
+            preprocess_into(file.read_bytes(), PREPROCESSING, row)
+        tensor = pb.ModelInferRequest.InferInputTensor(name=own.name, datatype="FP32", shape=[2, 3, 224, 224])
+        message = pb.ModelInferRequest(model_name="repvgg_digits", inputs=[tensor])
+        message.raw_input_contents.append(normalise(pixels, PREPROCESSING).tobytes())
+        expected = [card_predictions()[file.name] for file in digit_files()[:2]]
+        assert best(stub.ModelInfer(message, timeout=10)) == expected

@@ -163,7 +163,8 @@ class Workers:
         self._events.ended(model, child.name, crashed)
         if not self.restarting or model in self._stopped:
             return
-        if loading and not worker.failure:
+        # Killed from outside says nothing about a model that could be loaded before.
+        if loading and not worker.failure and (crashed or not model.was_ready):
             self._count_failed_load(model, worker, child, hung=hung)
         if not worker.failure:
             delay = worker.backoff.next_delay(served, killed=not crashed)

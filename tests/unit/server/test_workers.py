@@ -162,6 +162,19 @@ def test_a_version_that_was_served_is_tried_on_and_refuses_after_several_failure
     run_async(test)
 
 
+def test_a_version_that_was_served_does_not_fail_when_somebody_kills_its_workers() -> None:
+    async def test() -> None:
+        harness = Harness()
+        harness.child().say("ready", **READY)
+        states = []
+        for _ in range(LOAD_ATTEMPTS + 2):
+            (await harness.started_again()).kill()
+            states.append(harness.model.state)
+        assert states == ["restarting"] * (LOAD_ATTEMPTS + 2)
+
+    run_async(test)
+
+
 def test_a_worker_that_hangs_in_loading_is_given_up_and_the_reason_says_so() -> None:
     async def test() -> None:
         harness = Harness()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from repserve_server.repository import watch
 from repserve_server.repository.policy import Latest, VersionPolicy, choose
 from repserve_server.repository.scan import ModelFolder, VersionFolder, scan_model
-from repserve_server.repository.watch import SETTLE_SECONDS, Settling
+from repserve_server.repository.watch import SETTLE_SECONDS, Settling, changes
 from unit.server.fakes import FakeClock
 
 
@@ -95,3 +99,38 @@ def test_a_fingerprint_changes_with_every_file_that_loading_depends_on(tmp_path:
     assert len(seen) == 6
     (model / "notes.md").write_text("", encoding="utf-8")
     assert scan_model(model).versions[0].fingerprint in seen
+
+
+async def take(count: int, root: Path, mode: Literal["poll", "watch"]) -> None:
+    events = changes(root, mode, 0.01)
+    for _ in range(count):
+        await asyncio.wait_for(anext(events), 10)
+
+
+def test_where_the_kernel_cannot_tell_the_repository_is_polled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def no_watches(*paths: object, **_: object) -> AsyncIterator[object]:
+        if paths:
+            raise OSError("no space left for watches")
+        yield set()
+
+    monkeypatch.setattr(watch, "awatch", no_watches)
+    asyncio.run(take(2, tmp_path, "watch"))
+    assert "cannot be watched (no space left for watches)" in caplog.text
+    caplog.clear()
+    asyncio.run(take(2, tmp_path, "poll"))
+    assert caplog.text == ""
+
+
+def test_the_kernel_tells_of_changes(tmp_path: Path) -> None:
+    async def test() -> None:
+        noticed = asyncio.ensure_future(take(1, tmp_path, "watch"))
+        number = 0
+        while not noticed.done():
+            number += 1
+            (tmp_path / str(number)).mkdir()
+            await asyncio.wait({noticed}, timeout=0.1)
+        noticed.result()
+
+    asyncio.run(test())

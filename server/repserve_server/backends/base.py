@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "f32", "bf16"]
 InputKind = Literal["pixels", "tensor"]
+_IMAGE_DIMENSIONS = 4
 DEFAULT_OUTPUT_NAME = "scores"
 """Of a model that gives its output no name."""
 
@@ -53,6 +55,7 @@ class BackendOptions:
         preprocessing: what the model wants done to an image.
         input: ``pixels`` to take uint8 images [crop, crop, 3] wherever the model or the backend can normalise them;
             ``tensor`` to take what the model file itself takes, mostly float32 [3, crop, crop], normalised.
+        crop_open: the crop in ``preprocessing`` is a default, and gives way to the model's own size.
     """
 
     device: str
@@ -65,6 +68,7 @@ class BackendOptions:
     classes: int | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     input: InputKind = "pixels"
+    crop_open: bool = False
 
 
 class Backend(Protocol):
@@ -130,8 +134,32 @@ def image_specs(name: str, preprocessing: Preprocessing) -> tuple[TensorSpec, Te
     )
 
 
+def fit_to_model(options: BackendOptions, shape: Sequence[int | None]) -> BackendOptions:
+    """The options for a model's own image size, where the crop is open and the model has a fixed square one.
+
+    Args:
+        options: what was asked for.
+        shape: of the model's input, batch first; None for a side that the model leaves open.
+    """
+    if not options.crop_open or len(shape) != _IMAGE_DIMENSIONS:
+        return options
+    height, width = shape[2:] if shape[1] == CHANNELS else shape[1:3]
+    return options if height is None or height != width else replace(options, preprocessing=_fit(options, height))
+
+
+def _fit(options: BackendOptions, crop: int) -> Preprocessing:
+    """The guide's resize of 256 belongs to its crop of 224; another crop keeps that ratio."""
+    return options.preprocessing.model_copy(update={"crop": crop, "resize": round(crop * 256 / 224)})
+
+
+def preprocessing_of(options: BackendOptions, spec: TensorSpec) -> Preprocessing:
+    """What is to be done to an image for a loaded model: as asked, or for the model's own size where that was open."""
+    crop = spec.shape[-2] if spec.layout == "NHWC" else spec.shape[-1]
+    return _fit(options, crop) if options.crop_open and crop != options.preprocessing.crop else options.preprocessing
+
+
 def find_onnx(path: Path) -> Path:
-    """The ONNX model of a version folder, or the file itself if ``path`` names one.
+    """The ONNX model of a version folder: model.onnx, or the only one; the file itself if ``path`` names one.
 
     Raises:
         BackendError: there is none.
@@ -139,7 +167,13 @@ def find_onnx(path: Path) -> Path:
     if path.is_file():
         return path
     file = path / "model.onnx"
-    if not file.is_file():
-        found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
-        raise BackendError(f"{path} holds no model.onnx (found: {found or 'nothing'}); this device runs ONNX models")
-    return file
+    if file.is_file():
+        return file
+    others = sorted(path.glob("*.onnx")) if path.is_dir() else []
+    if len(others) == 1:
+        return others[0]
+    found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
+    raise BackendError(
+        f"{path} holds no model.onnx (found: {found or 'nothing'}); this device runs ONNX models: one file of any "
+        "name, or the one of that name"
+    )

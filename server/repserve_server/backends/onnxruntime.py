@@ -9,6 +9,7 @@ from repserve_server.backends.base import (
     BackendOptions,
     TensorSpec,
     find_onnx,
+    fit_to_model,
     image_specs,
     power_sizes,
 )
@@ -45,6 +46,8 @@ class OnnxRuntimeBackend:
         except Exception as error:  # its exception types are not public
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         scores = session.get_outputs()[0]
+        sides = [side if isinstance(side, int) else None for side in session.get_inputs()[0].shape]
+        options = fit_to_model(options, sides)
         self.input = _check_input(session, path, options)
         self._normalise = options.input == "pixels" and self.input.dtype == "float32"
         if self._normalise:

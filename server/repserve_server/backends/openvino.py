@@ -12,6 +12,7 @@ from repserve_server.backends.base import (
     BackendOptions,
     TensorSpec,
     find_onnx,
+    fit_to_model,
     image_specs,
     power_sizes,
 )
@@ -43,6 +44,8 @@ class OpenVinoBackend:
             model = core.read_model(path)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot read {path}: {_first_line(error)}") from error
+        if len(model.inputs) == 1:
+            options = fit_to_model(options, _sides(model.input(0).partial_shape))
         self.input = _check_input(ov, model, path, options)
         model.reshape([-1, *self.input.shape])
         normalise = options.input == "pixels" and self.input.dtype == "float32"
@@ -95,6 +98,12 @@ def _choose_precision(core: Any, options: BackendOptions) -> str:  # noqa: ANN40
     if options.precision == "bf16" and not fast_bf16:
         raise BackendError("precision = bf16, but this CPU has no bfloat16 arithmetic; use f32 or auto")
     return options.precision
+
+
+def _sides(shape: Any) -> list[int | None]:  # noqa: ANN401 - no types
+    if shape.rank.is_dynamic:
+        return []
+    return [None if side.is_dynamic else int(side.get_length()) for side in shape]
 
 
 def _check_input(ov: Any, model: Any, path: Path, options: BackendOptions) -> TensorSpec:  # noqa: ANN401 - no types

@@ -142,11 +142,11 @@ def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: C
             checks.append(_check(f"{name} precision", Status.PROBLEM, found, "leave --precision at auto"))
         return checks
     if kind == "cpu" and ":" not in settings.runtime:
-        file = folder / "model.onnx"
-        if not file.is_file():
+        files = [*folder.glob("model.onnx"), *folder.glob("*.onnx")]
+        if not files:
             advice = f"put the ONNX model there, or serve the compiled one with --device {NPU_PREFIX}0"
             return [_check(f"{name}/model.onnx", Status.PROBLEM, "not there, and the device cpu runs it", advice)]
-        return [_check(f"{name}/model.onnx", Status.OK, f"{file.stat().st_size / 1e6:.1f} MB")]
+        return [_check(f"{name}/{files[0].name}", Status.OK, f"{files[0].stat().st_size / 1e6:.1f} MB")]
     return []
 
 

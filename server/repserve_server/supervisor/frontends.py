@@ -219,6 +219,10 @@ class Frontends:
         served = self._loop.time() - place.started_at if place.started else 0.0
         place.areas, place.told, place.told_ready, place.started = {}, {}, None, False
         place.child = place.dialogue = None
+        if not self.restarting:
+            # It was told to stop, and has shut them down.
+            _close_all(place.listeners)
+            place.listeners = []
         listeners, place.listeners = place.listeners, []
         self._events.ended(place, listeners)
         if self.restarting:

@@ -10,6 +10,7 @@ from typing import Any
 
 from repserve_server.channel.slots import SlotLayout
 from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo, ModelState
+from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
 from repserve_server.supervisor.backoff import Backoff
@@ -155,6 +156,7 @@ class ModelVersion:
             "labels": self.folder.labels[:_LABELS_FOR_MESSAGES],
             "output": config.output,
             "preprocessing": config.preprocessing.model_dump(),
+            "crop_open": not {"crop", "resize"} & config.preprocessing.model_fields_set,
         }
 
     def describe(self) -> ModelInfo:
@@ -166,7 +168,9 @@ class ModelVersion:
             state=self.state,
             reason=self.reason,
             caution=self.source.caution,
-            preprocessing=self.folder.config.preprocessing,
+            preprocessing=(
+                Preprocessing.model_validate(shape["preprocessing"]) if shape else self.folder.config.preprocessing
+            ),
             max_batch=self.max_batch,
             classes=shape.get("classes", 0),
             revision=self.revision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 
@@ -99,14 +98,21 @@ class PortKeeper:
         self._listeners = []
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            while True:
+        while True:
+            try:
                 connection, _ = listener.accept()
-                connection.setblocking(False)
-                if len(self._held) < MOST_HELD:
-                    self._held.append(connection)
-                else:
-                    connection.close()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError as error:
+                # Shut down by its process before it ended, or out of descriptors.
+                logger.warning("a socket of port %d cannot be listened on: %s", self.port, error)
+                self._loop.remove_reader(listener)
+                return
+            connection.setblocking(False)
+            if len(self._held) < MOST_HELD:
+                self._held.append(connection)
+            else:
+                connection.close()
 
     async def _say_farewell(self, connection: socket.socket) -> None:
         """Say it, and read what the client has sent: closed with data unread, a connection is reset instead."""

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """How long a worker that is told to stop may take before it is killed."""
-_SHAPE = ("shape", "dtype", "classes", "input_name", "output_name")
+_SHAPE = ("shape", "dtype", "classes", "input_name", "output_name", "preprocessing")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from repserve_server.backends.base import preprocessing_of
 from repserve_server.backends.factory import create_backend
 from repserve_server.errors import RepServeError
 from repserve_server.worker.golden import FILE, score_images
@@ -27,7 +28,7 @@ def record(body: dict[str, Any], files: list[Path], folder: Path) -> list[str]:
     """
     options = read_options(body)
     backend = create_backend(options)
-    rows = score_images(files, backend, options.preprocessing, body["output"])
+    rows = score_images(files, backend, preprocessing_of(options, backend.input), body["output"])
     backend.close()
     folder.mkdir(parents=True, exist_ok=True)
     lines, entries = [], ["tolerance = 0.05\n"]

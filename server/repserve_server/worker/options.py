@@ -22,4 +22,5 @@ def read_options(body: dict[str, Any]) -> BackendOptions:
         compiled_sizes=None if sizes is None else tuple(sizes),
         classes=body["classes"],
         preprocessing=Preprocessing.model_validate(body["preprocessing"]),
+        crop_open=body["crop_open"],
     )

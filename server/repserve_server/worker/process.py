@@ -6,9 +6,10 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
-from repserve_server.backends.base import Backend, BackendError, BackendOptions, DeviceError, image_specs
+from repserve_server.backends.base import Backend, BackendError, DeviceError, image_specs, preprocessing_of
 from repserve_server.backends.factory import create_backend
 from repserve_server.channel.control import ControlChannel, ControlMessage
 from repserve_server.channel.link import Link, LinkClosedError
@@ -82,14 +83,16 @@ def _check_labels(backend: Backend, labels: int | None) -> None:
         raise BackendError(f"labels.txt names {labels} classes and the model gives {backend.classes}")
 
 
-def _check_golden(backend: Backend, options: BackendOptions, body: dict[str, Any]) -> dict[str, Any] | None:
-    path = find_golden(options.path)
+def _check_golden(
+    backend: Backend, version: Path, preprocessing: Preprocessing, body: dict[str, Any]
+) -> dict[str, Any] | None:
+    path = find_golden(version)
     if path is None:
         return None
     if backend.simulated:
         logger.warning("%s is not checked: a simulated device makes its scores up", path)
         return None
-    return check_golden(path, backend, options.preprocessing, body["output"], labels=body["labels"]).to_body()
+    return check_golden(path, backend, preprocessing, body["output"], labels=body["labels"]).to_body()
 
 
 def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None:
@@ -97,10 +100,11 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
     try:
         options = read_options(body)
         backend = create_backend(options)
-        _check_input(backend, options.preprocessing)
+        preprocessing = preprocessing_of(options, backend.input)
+        _check_input(backend, preprocessing)
         _check_labels(backend, body["classes"])
         costs = measure_costs(backend)
-        golden = _check_golden(backend, options, body)
+        golden = _check_golden(backend, options.path, preprocessing, body)
     except RepServeError as error:
         control.send("failed", {"reason": error.message})
         if isinstance(error, DeviceError):
@@ -122,6 +126,7 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
             "shape": backend.input.shape,
             "dtype": backend.input.dtype,
             "input_name": backend.input.name,
+            "preprocessing": preprocessing.model_dump(),
             "classes": backend.classes,
             "output_name": backend.output_name,
             "max_batch": costs.largest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -54,6 +55,34 @@ def test_it_can_hold_the_port_again_and_closes_what_it_holds() -> None:
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(reader.readexactly(1), 5)
         writer.close()
+        reservation.close()
+
+    run_async(test)
+
+
+def test_the_sockets_of_a_process_that_has_ended_are_listened_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        reservation = PortReservation(HOST, 0, "--port")
+        keeper = PortKeeper(HOST, reservation.port, HTTP1_FAREWELL)
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((HOST, reservation.port))
+        listener.listen()
+        listener.setblocking(False)
+        # Connected before anybody noticed that the process has ended.
+        reader, writer = await asyncio.open_connection(HOST, reservation.port)
+        keeper.inherit(listener)
+        assert keeper.holding
+        keeper.release()
+        assert await asyncio.wait_for(reader.read(), 5) == HTTP1_FAREWELL
+        writer.close()
+        shut = socket.socket()
+        shut.setblocking(False)
+        keeper.inherit(shut)
+        await settle()
+        keeper.release()
+        assert "cannot be listened on" in caplog.text
+        keeper.close()
         reservation.close()
 
     run_async(test)

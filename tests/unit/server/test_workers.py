@@ -24,6 +24,7 @@ READY = {
     "shape": [2, 2, 3],
     "dtype": "uint8",
     "classes": 4,
+    "preprocessing": {"resize": 2, "crop": 2, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
     "input_name": "image",
     "output_name": "scores",
     "batch_seconds": {"1": 0.1},

@@ -32,6 +32,8 @@ class RepServeError(Exception):
     """An error with a status; its message names what was wrong, what was expected and what to do."""
 
     status: Status = Status.INTERNAL
+    rejection: str = ""
+    """One word for metrics where the request is refused without work on the device; empty otherwise."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -44,6 +46,7 @@ class InvalidRequestError(RepServeError):
     """The request can never succeed as it is."""
 
     status = Status.INVALID_ARGUMENT
+    rejection = "invalid"
 
 
 class ImageError(InvalidRequestError):
@@ -52,6 +55,8 @@ class ImageError(InvalidRequestError):
     ``kind`` is one word for metrics: ``empty``, ``unknown_format``, ``unsupported_format``, ``animated``,
     ``corrupt`` or ``too_large``.
     """
+
+    rejection = "image"
 
     def __init__(self, message: str, *, kind: str) -> None:
         super().__init__(message)
@@ -62,18 +67,21 @@ class ModelNotFoundError(RepServeError):
     """The repository has no such model or version."""
 
     status = Status.NOT_FOUND
+    rejection = "unknown_model"
 
 
 class ModelUnavailableError(RepServeError):
     """The model is known and cannot answer now: it is loading, or its workers keep failing."""
 
     status = Status.UNAVAILABLE
+    rejection = "not_ready"
 
 
 class DrainingError(RepServeError):
     """The server is shutting down and takes no new requests."""
 
     status = Status.UNAVAILABLE
+    rejection = "draining"
 
 
 class ServerUnavailableError(RepServeError):
@@ -118,10 +126,13 @@ class QueueFullError(RepServeError):
     """As many images wait as the model's queue may hold."""
 
     status = Status.RESOURCE_EXHAUSTED
+    rejection = "queue_full"
 
 
 class UnmeetableDeadlineError(QueueFullError):
     """What waits already takes longer than the request allows."""
+
+    rejection = "deadline"
 
 
 class DeadlineError(RepServeError):

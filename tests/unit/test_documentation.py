@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.models import InstanceInfo, ModelInfo
-from repserve_server.errors import Status
+from repserve_server.errors import DrainingError, Status
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.config import ModelConfig
 from repserve_server.settings import ENVIRONMENT_PREFIX, Settings
@@ -101,7 +101,8 @@ def test_every_metric_is_documented_with_type_and_labels() -> None:
     info = ModelInfo("model", "1", "ready", "", instances=(instance,))
     frontend, worker = FrontendMetrics(), WorkerMetrics("model", "1", "cpu")
     frontend.for_queue("model", "1")
-    frontend.show_queues({("model", "1"): 0})
+    frontend.show({("model", "1"): 0}, 0)
+    frontend.count_rejection(DrainingError("draining"))
     frontend.for_method("Classify").count("OK", 0.1)
     frontend.count_rejected_image("corrupt")
     worker.set_figures({"mean": 0.0})

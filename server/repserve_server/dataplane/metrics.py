@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+from repserve_server.errors import RepServeError
+
+REQUEST_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,21 @@ class FrontendMetrics:
             ("kind",),
             registry=registry,
         )
+        self._rejected_requests = Counter(
+            "repserve_rejected_requests",
+            "Requests refused without work on the device, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "repserve_requests_in_flight", "Requests taken and not answered yet.", registry=registry
+        )
+        self.reply_seconds = Histogram(
+            "repserve_reply_seconds",
+            "Time from the device's last answer to a request until the request's own.",
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
         names = ("model", "version")
         self._queue_seconds = Histogram(
             "repserve_queue_seconds",
@@ -73,8 +90,14 @@ class FrontendMetrics:
             self._poison.labels(model, version),
         )
 
-    def show_queues(self, occupied: dict[tuple[str, str], int]) -> None:
-        """Show how many images each queue holds, by model and version."""
+    def count_rejection(self, error: RepServeError) -> None:
+        """Count a request that was refused, if its error is a refusal."""
+        if error.rejection:
+            self._rejected_requests.labels(error.rejection).inc()
+
+    def show(self, occupied: dict[tuple[str, str], int], in_flight: int) -> None:
+        """Show how many images each queue holds, by model and version, and how many requests are not answered."""
+        self._in_flight.set(in_flight)
         for (model, version), images in occupied.items():
             self._occupied.labels(model, version).set(images)
 

@@ -26,6 +26,7 @@ class InstanceInfo:
     precision: str
     simulated: bool
     batch_seconds: dict[int, float]
+    load_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

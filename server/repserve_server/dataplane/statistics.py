@@ -22,8 +22,8 @@ class Attempt:
         self._counts, self._clock = counts, clock
         self._started = clock()
 
-    def succeed(self, images: Sequence[ImageScores], decode_seconds: float) -> None:
-        """Count a request that is answered.
+    def succeed(self, images: Sequence[ImageScores], decode_seconds: float) -> float:
+        """Count a request that is answered; returns the seconds since the device's last answer to it.
 
         Queue and compute are those of the image that was answered last: a request of many images may run in several
         batches, one after the other.
@@ -38,6 +38,7 @@ class Attempt:
         counts.compute_input.add(decode_seconds)
         counts.compute_infer.add(last.compute_seconds)
         counts.compute_output.add(now - last.finished)
+        return max(0.0, now - last.finished)
 
     def __enter__(self) -> Self:
         return self

@@ -148,7 +148,7 @@ class Frontend:
             logger.error("%d requests are dropped unanswered: %s", requests, images or "none of them with an image yet")
 
     def _report_metrics(self, _: ControlMessage) -> None:
-        self._metrics.show_queues(self._table.occupied())
+        self._metrics.show(self._table.occupied(), self._dataplane.requests_in_flight)
         snapshot = take_snapshot(self._metrics.registry)
         self._send("metrics", {"snapshot": snapshot, "statistics": self._dataplane.statistics.to_body()})
 

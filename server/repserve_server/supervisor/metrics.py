@@ -68,6 +68,12 @@ class _ModelCollector(Collector):
             "Ready workers by what they run on; simulated ones have no device.",
             labels=("model", "version", "device", "backend", "precision", "simulated"),
         )
+        loads = GaugeMetricFamily(
+            "repserve_model_load_seconds",
+            "Time that the slowest ready worker took from its start until its model was loaded, measured and checked.",
+            labels=("model", "version", "device"),
+        )
+        slowest: dict[tuple[str, ...], float] = {}
         counts: dict[tuple[str, ...], int] = {}
         states: dict[tuple[str, ...], float] = {}
         for info in self._models():
@@ -84,11 +90,15 @@ class _ModelCollector(Collector):
                     simulated,
                 )
                 counts[key] = counts.get(key, 0) + 1
+                slowest[key[:3]] = max(instance.load_seconds, slowest.get(key[:3], 0.0))
         for labels, value in states.items():
             ready.add_metric(labels, value)
         for labels, count in counts.items():
             instances.add_metric(labels, count)
+        for labels, seconds in slowest.items():
+            loads.add_metric(labels, seconds)
         yield ready
+        yield loads
         yield instances
 
 

@@ -35,6 +35,7 @@ class Worker:
         child: the process, while there is one.
         ready: what the process said when its model was loaded; None while it is not.
         ready_since: when that was, on the loop's clock.
+        started_at: when the process was started, likewise.
         hung: it was killed because it did not answer.
         reported: why its model could not be loaded, in the words of the process there now.
         last_failure: why the last load failed.
@@ -48,6 +49,7 @@ class Worker:
     child: Child | None = None
     ready: dict[str, Any] | None = None
     ready_since: float = 0.0
+    started_at: float = 0.0
     hung: bool = False
     reported: str = ""
     last_failure: str = ""
@@ -183,6 +185,7 @@ class ModelVersion:
                     backend=ready["backend"],
                     precision=ready["precision"],
                     simulated=ready["simulated"],
+                    load_seconds=worker.ready_since - worker.started_at,
                     batch_seconds={int(size): seconds for size, seconds in ready["batch_seconds"].items()},
                 )
                 for worker in self.workers

@@ -90,7 +90,7 @@ class Workers:
 
     def _start(self, model: ModelVersion, worker: Worker) -> None:
         worker.starts += 1
-        worker.reported = ""
+        worker.reported, worker.started_at = "", self._loop.time()
         name = f"worker {model.name}/{model.version}@{worker.device}#{worker.index}.{model.revision}.{worker.starts}"
         worker.child = Child(
             name,

@@ -51,6 +51,9 @@ class WorkerMetrics:
             buckets=BATCH_SECONDS,
             registry=registry,
         ).labels(*values)
+        self._busy = Counter(
+            "repserve_device_busy_seconds", "Time that the device spent on runs.", names, registry=registry
+        ).labels(*values)
         self._sleep_error = Gauge(
             "repserve_simulated_sleep_error_seconds",
             "How late a simulated device woke up; not added up over runs.",
@@ -68,6 +71,7 @@ class WorkerMetrics:
         self._batches[reason].inc()
         self._size.observe(images)
         self._compute.observe(seconds)
+        self._busy.inc(seconds)
         self._statistics.batches.setdefault(images, Duration()).add(seconds)
         if compiled > images:
             self._padding.inc(compiled - images)

@@ -13,7 +13,15 @@ from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.models import ModelInfo, ModelTable
-from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError, ModelNotFoundError
+from repserve_server.errors import (
+    DeadlineError,
+    DrainingError,
+    ImageError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    QueueFullError,
+    RepServeError,
+)
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from unit.server.fakes import scores_of
@@ -276,5 +284,39 @@ def test_cancelled_requests_count_as_ended_for_a_drain() -> None:
         request.cancel()
         await asyncio.wait_for(drain, WAIT_SECONDS)
         assert harness.queue.occupied == 0
+
+    run_async(test)
+
+
+def test_what_is_refused_is_counted_by_reason() -> None:
+    async def test() -> None:
+        harness = DataplaneHarness(slots=2)
+        classify = harness.dataplane.classify_pixels
+        refused: list[tuple[bytes, int, str, Call]] = [
+            (bytes(12), 1, "cats", harness.call),
+            (bytes(11), 1, "digits", harness.call),
+            (bytes(12 * 3), 3, "digits", harness.call),
+        ]
+        for data, images, model, call in refused:
+            with pytest.raises(RepServeError):
+                await classify(data, images, model, "", call)
+        with pytest.raises(ImageError):
+            await harness.dataplane.classify_encoded((b"no image",), "digits", "", harness.call)
+        waiting = asyncio.ensure_future(classify(bytes(24), 2, "digits", "", harness.call))
+        await settle()
+        for call in (harness.call, Call(harness.clock.now + 0.001)):
+            with pytest.raises(QueueFullError):
+                await classify(bytes(12), 1, "digits", "", call)
+        waiting.cancel()
+        await harness.dataplane.drain()
+        with pytest.raises(DrainingError):
+            await classify(bytes(12), 1, "digits", "", harness.call)
+
+        def counted(reason: str) -> float | None:
+            labels = {"reason": reason}
+            return harness.metrics.registry.get_sample_value("repserve_rejected_requests_total", labels)
+
+        reasons = ("unknown_model", "invalid", "image", "queue_full", "deadline", "draining")
+        assert [counted(reason) for reason in reasons] == [1, 2, 1, 1, 1, 1]
 
     run_async(test)

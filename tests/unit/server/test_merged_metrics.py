@@ -158,7 +158,7 @@ def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
     frontend, worker = FrontendMetrics(), WorkerMetrics("digits", "1", "cpu")
     frontend.for_method("Classify").count("OK", 0.01)
     frontend.for_queue("digits", "1").queue_seconds.observe(0.001)
-    frontend.show_queues({("digits", "1"): 3})
+    frontend.show({("digits", "1"): 3}, 2)
     frontend.count_rejected_image("corrupt")
     worker.count_batch(5, 16, CloseReason.CHEAPEST, 0.02)
     worker.count_unrun(2, Outcome.EXPIRED)

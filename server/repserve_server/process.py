@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,11 @@ def open_standard_descriptors() -> None:
 def set_timer_slack(nanoseconds: int) -> None:
     """Let this thread's sleeps end that close to their time (the default lets them be 50 microseconds late)."""
     _prctl(_PR_SET_TIMERSLACK, nanoseconds)
+
+
+def give_way(niceness: int) -> None:
+    """Let other threads go before this one where they compete for a CPU; on Linux each thread has its own niceness."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def become_child(parent: int, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,20 @@ def test_an_image_is_decoded_into_its_slot_and_not_released(gate: Gate) -> None:
         assert (out == 12).all()
         await settle()
         assert release.count == 0
+        pool.close()
+
+    run_async(test)
+
+
+def test_the_threads_give_way_to_others(gate: Gate) -> None:
+    async def test() -> None:
+        pool = DecodePool(1, 7)
+        gate.open.set()
+        await start(pool, np.zeros((2, 2, 3), np.uint8), Releases(gate))
+        (thread,) = pool._threads
+        assert thread.native_id is not None
+        assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == decoding.NICENESS
+        assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < decoding.NICENESS
         pool.close()
 
     run_async(test)

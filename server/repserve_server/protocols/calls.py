@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SOONER, _SLACK_SECONDS = 0.99, 0.02
+"""A client whose deadline passes cancels its call, and its clock is ahead of ours.
+
+gRPC rounds the time left up when it tells the server, and the request was on its way for a moment.
+"""
 UNKNOWN_FAILURE = InternalError("internal error; the server's log says why")
 
 Context: TypeAlias = Any
@@ -69,7 +74,7 @@ async def counted(
         await abort(context, error)
     except asyncio.CancelledError:
         seconds = time.monotonic() - started
-        late = remaining is not None and seconds >= remaining
+        late = remaining is not None and seconds >= _SOONER * remaining - _SLACK_SECONDS
         metrics.count("DEADLINE_EXCEEDED" if late else "CANCELLED", seconds)
         raise
     except Exception:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from repserve_bench.dataset import DatasetError, load_dataset
+from repserve_bench.arrivals import Arrivals
+from repserve_bench.command import INTERRUPTED, exit_with
 from repserve_bench.guide_table import markdown_table
-from repserve_bench.load import LoadError, LoadSettings
+from repserve_bench.load_commands import saturate, sweep
+from repserve_bench.load_options import EXISTING_FILE, EXISTING_FOLDER, OUTPUT_FILE, SECONDS, load_options, prepare
 from repserve_bench.offline.cli import offline
-from repserve_bench.payloads import InputSettings
-from repserve_bench.report import write_json
-from repserve_bench.run import replay
-from repserve_bench.served_model import choose_model, list_models
-from repserve_bench.server_process import ServerError
+from repserve_bench.predictions import read_predictions
+from repserve_bench.report_commands import compare, report
+from repserve_bench.report_file import write_json
+from repserve_bench.run import Outputs, replay
 from repserve_bench.table import TableSettings, measure_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from rich.console import Console
 
+    from repserve_bench.arrivals import Distribution
+    from repserve_bench.load_options import LoadOptions
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 + SIGINT, as shells expect."""
-LEAST_WIDTH = 120
-"""Columns of a table that is not printed to a terminal, so that no figure is cut."""
-
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+CLOSED_IN_FLIGHT = 32
+OPEN_IN_FLIGHT = 4_096
 
 
 @click.group()
@@ -40,102 +36,86 @@ def bench() -> None:
 
 
 bench.add_command(offline)
+bench.add_command(sweep)
+bench.add_command(saturate)
+bench.add_command(compare)
+bench.add_command(report)
 
 
 @bench.command()
-@click.option("--images", type=EXISTING_FOLDER, required=True, help="Folder of images.")
-@click.option("--labels", type=EXISTING_FILE, help="val_label.txt: a line 'NAME LABEL' for each image.")
-@click.option("--server", default="127.0.0.1:8001", show_default=True, help="host:port of the server's gRPC.")
-@click.option("--model", default="", help="Name of the model; needed when several are ready.")
-@click.option("--model-version", default="", help="Version of the model; the newest served by default.")
-@click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Requests in flight.")
-@click.option("--limit", type=click.IntRange(1), help="Take only the first N images.")
-@click.option("--repeat", type=click.IntRange(1), help="Replay the images N times (1 by default).")
+@load_options
+@click.option("--concurrency", type=click.IntRange(1), help="Requests in flight; with --rate at most. 32, or 4096.")
+@click.option("--rate", type=SECONDS, help="Requests a second, sent when they are due, whatever becomes of others.")
+@click.option(
+    "--distribution",
+    type=click.Choice(["poisson", "constant"]),
+    default="poisson",
+    show_default=True,
+    help="Of the gaps between requests, with --rate.",
+)
+@click.option("--epochs", "--repeat", type=click.IntRange(1), help="Replay the images N times (1 by default).")
 @click.option("--requests", type=click.IntRange(1), help="Replay in a loop until N requests were sent.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Replay in a loop for so long.")
-@click.option(
-    "--input",
-    "input_kind",
-    type=click.Choice(["encoded", "pixels"]),
-    default="encoded",
-    show_default=True,
-    help="Send the files, or uint8 pixels cropped by the client before the clock starts.",
-)
-@click.option("--images-per-request", type=click.IntRange(1), default=1, show_default=True, help="With pixels.")
-@click.option(
-    "--transport",
-    type=click.Choice(["stream", "unary"]),
-    default="stream",
-    show_default=True,
-    help="Requests on streams, which costs client and server less, or a call each.",
-)
-@click.option("--processes", default="auto", show_default=True, help="Load processes: auto, or a number.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds a request may take, retries included.",
-)
+@click.option("--seconds", type=SECONDS, help="Replay in a loop for so long.")
+@click.option("--until-stable", is_flag=True, help="End as soon as three windows agree; --seconds at most.")
+@click.option("--retry/--no-retry", default=None, help="Try again what may be; by default, but not with --rate.")
+@click.option("--reference", type=EXISTING_FILE, help="Predictions (CSV) of another run, to count disagreements.")
 @click.option("--output", type=OUTPUT_FILE, default=Path("report.json"), show_default=True, help="The report.")
-@click.option("--predictions", type=OUTPUT_FILE, help="Also write image, predicted index, label, probability (CSV).")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one HTML file.")
+@click.option("--markdown", type=OUTPUT_FILE, help="Also write the table as Markdown.")
+@click.option("--predictions", type=OUTPUT_FILE, help="Also write each image's prediction (CSV).")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Show Prometheus the figures while it runs.")
+@click.option("--pushgateway", help="URL of a Prometheus Pushgateway that gets the figures at the end.")
 def run(
     *,
-    images: Path,
-    labels: Path | None,
-    server: str,
-    model: str,
-    model_version: str,
-    concurrency: int,
-    limit: int | None,
-    repeat: int | None,
+    load: LoadOptions,
+    concurrency: int | None,
+    rate: float | None,
+    distribution: Distribution,
+    epochs: int | None,
     requests: int | None,
     seconds: float | None,
-    input_kind: str,
-    images_per_request: int,
-    transport: str,
-    processes: str,
-    timeout: float,
+    until_stable: bool,
+    retry: bool | None,
+    reference: Path | None,
     output: Path,
+    html: Path | None,
+    markdown: Path | None,
     predictions: Path | None,
+    metrics_port: int | None,
+    pushgateway: str | None,
 ) -> None:
     """Replay images through a server and report throughput, latency and accuracy.
 
+    In a closed loop, the default, a request follows each answer. With --rate requests come by the clock, and each is
+    timed from when it was due: a server that stalls cannot hide it.
+
     Exits with 1 when a request failed, and with 130 after Ctrl-C, which prints what was measured until then.
     """
-    if sum(option is not None for option in (repeat, requests, seconds)) > 1:
-        raise click.UsageError("--repeat, --requests and --seconds exclude each other")
-    if images_per_request > 1 and input_kind == "encoded":
-        raise click.UsageError("--images-per-request needs --input pixels: an encoded request carries one image")
+    if sum(option is not None for option in (epochs, requests, seconds)) > 1:
+        raise click.UsageError("--epochs, --requests and --seconds exclude each other")
+    if until_stable and seconds is None:
+        raise click.UsageError("--until-stable needs --seconds, the longest it may take")
 
     def measure(console: Console) -> int:
-        dataset = load_dataset(images, labels, limit=limit)
-        console.print(f"Images: {dataset.describe()}", highlight=False, soft_wrap=True)
-        served = choose_model(list_models(server), model, model_version)
-        passes = -(-len(dataset.samples) // images_per_request)
-        settings = LoadSettings(
-            address=server,
-            concurrency=concurrency,
-            requests=0 if seconds else requests or (repeat or 1) * passes,
+        known = read_predictions(reference) if reference else None
+        prepared = prepare(load)
+        console.print(f"Images: {prepared.dataset.describe()}", highlight=False, soft_wrap=True)
+        settings = replace(
+            prepared.settings,
+            concurrency=concurrency or (OPEN_IN_FLIGHT if rate else CLOSED_IN_FLIGHT),
+            arrivals=Arrivals(rate, distribution) if rate else None,
+            requests=0 if seconds else requests or (epochs or 1) * prepared.passes,
             seconds=seconds or 0.0,
-            stream=transport == "stream",
-            processes=_process_count(processes),
-            timeout=timeout,
-            input=InputSettings(
-                model=served.name,
-                version=model_version,
-                pixels=input_kind == "pixels",
-                images_per_request=images_per_request,
-                crop=served.crop,
-                resize=served.resize or InputSettings.resize,
-            ),
+            until_stable=until_stable,
+            retries=retry if retry is not None else rate is None,
         )
-        report = replay(dataset, settings, served, console, output=output, predictions=predictions)
-        if report.result.interrupted:
+        outputs = Outputs(output, html, markdown, predictions, metrics_port, pushgateway)
+        found = replay(prepared.dataset, settings, prepared.model, console, outputs=outputs, reference=known)
+        if found.result.interrupted:
             return INTERRUPTED
-        return 1 if report.failed else 0
+        return 1 if found.failed else 0
 
-    _exit_with(measure)
+    exit_with(measure)
 
 
 @bench.command()
@@ -153,7 +133,7 @@ def run(
 @click.option("--labels", type=EXISTING_FILE, help="val_label.txt, to measure the top-1 too.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     help="Length of each measurement.",
@@ -199,30 +179,4 @@ def table(
             return INTERRUPTED
         return 1 if result.failed else 0
 
-    _exit_with(measure)
-
-
-def make_console() -> Console:
-    """Returns a console for stdout, wide enough for the tables where there is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(LEAST_WIDTH, console.width))
-
-
-def _process_count(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise click.BadParameter(f"expected auto or a number from 1, not {text!r}", param_hint="--processes")
-    return int(text)
-
-
-def _exit_with(measure: Callable[[Console], int]) -> None:
-    """Runs a measurement and ends the process with its status; expected errors take one line."""
-    try:
-        status = measure(make_console())
-    except (DatasetError, LoadError, ServerError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("interrupted before anything was measured", err=True)
-        status = INTERRUPTED
-    sys.exit(status)
+    exit_with(measure)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repserve_bench.cli import INTERRUPTED, make_console
+from repserve_bench.command import INTERRUPTED, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.load import LoadError, LoadSettings
 from repserve_bench.payloads import InputSettings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from repserve_client.results import RankedClass
+    from repserve_bench.predictions import Prediction
 
 REPOSITORY = Path("model_repo")
 DIGITS = "repvgg_digits"
@@ -46,7 +46,7 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why."""
 
 
-def compare_predictions(served: Mapping[str, RankedClass], card: Mapping[str, int]) -> list[str]:
+def compare_predictions(served: Mapping[str, Prediction], card: Mapping[str, int]) -> list[str]:
     """Compares the served class of each image with the model card's.
 
     Returns:
@@ -54,9 +54,9 @@ def compare_predictions(served: Mapping[str, RankedClass], card: Mapping[str, in
     """
     lines = []
     for name in sorted(served.keys() | card.keys()):
-        best, expected = served.get(name), card.get(name)
-        if best is None or best.index != expected:
-            found = "no answer" if best is None else str(best.index)
+        answer, expected = served.get(name), card.get(name)
+        if answer is None or answer.best.index != expected:
+            found = "no answer" if answer is None else str(answer.best.index)
             lines.append(f"{name}: served {found}, model card {expected}")
     return lines
 

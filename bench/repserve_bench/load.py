@@ -1,8 +1,9 @@
-"""Closed-loop load: a fixed number of requests in flight, from as many processes as that needs."""
+"""A load in a closed or an open loop, from as many processes as it needs."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import subprocess
 import sys
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING
 from repserve_bench.load_messages import Failed, Finished, Go, Job, Ready, Stop
 from repserve_bench.payloads import InputSettings, group
 from repserve_bench.tally import Tally
+from repserve_bench.windows import Stability, cut_into_windows
 from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from repserve_bench.arrivals import Arrivals
     from repserve_bench.dataset import Sample
-    from repserve_client.results import RankedClass
+    from repserve_bench.predictions import Prediction
+    from repserve_bench.transport import TransportName
 
     Progress = Callable[[Tally, float], None]
 
@@ -29,7 +33,11 @@ PIXELS_PER_PROCESS = 16
 CHANNELS = 4
 PREPARE_TIMEOUT = 600.0
 SILENCE_TIMEOUT = 30.0
+REPORT_DELAY = 0.5
+"""Seconds after which what a load process counted is known here for certain; it reports five times a second."""
 EXIT_TIMEOUT = 5.0
+EXPECTED_SECONDS = 0.01
+"""What an answer takes, roughly, where it is only about the number of load processes."""
 BUSY_SHARE = 0.9
 """A load process that used more of a core than this may have been what limited the throughput."""
 
@@ -42,17 +50,27 @@ class LoadError(Exception):
 class LoadSettings:
     """How a replay is made.
 
-    ``stream`` is the default because it costs client and server less than a call for each request; docs/performance.md
+    The stream is the default because it costs client and server less than a call for each request; docs/performance.md
     has the figures.
     """
 
     address: str
     concurrency: int = 32
-    """Requests in flight, over all processes."""
+    """Requests in flight, over all processes: so many in a closed loop, at most so many in an open one."""
+    arrivals: Arrivals | None = None
+    """An open loop's arrivals over all processes; None is a closed loop."""
     requests: int = 0
     """At least so many requests, and for at least ``seconds``; 0 and 0 is one pass over the images."""
     seconds: float = 0.0
-    stream: bool = True
+    transport: TransportName = "stream"
+    warm_up_seconds: float = 0.0
+    """For so long the same load is sent before anything counts."""
+    retries: bool = True
+    """Whether refusals that say when to come back, and broken connections, are tried again."""
+    until_stable: bool = False
+    """Whether to stop as soon as the last windows agree."""
+    window_seconds: float = 1.0
+    """Length of the windows that tell whether the figures have settled."""
     processes: int | None = None
     """Load processes; None is as many as the load needs."""
     channels: int = CHANNELS
@@ -74,8 +92,9 @@ class LoadResult:
     """CPU time of the load processes while the clock ran."""
     busiest_share: float
     """CPU time of the busiest process, of one core."""
-    predictions: dict[str, RankedClass]
-    """The best class of the first answer for each image, by file name."""
+    predictions: dict[str, Prediction]
+    """The first answer for each image, by file name."""
+    stability: Stability
     requests_kept: bool
     """Whether all requests were made before the clock started."""
     interrupted: bool = False
@@ -102,6 +121,13 @@ def auto_processes(*, concurrency: int, pixels: bool, cores: int) -> int:
     return max(1, min(-(-concurrency // per_process), cores // 2))
 
 
+def _expected_in_flight(settings: LoadSettings) -> int:
+    """Returns how many requests are in flight where the server keeps up: in an open loop, by Little's law."""
+    if settings.arrivals is None:
+        return settings.concurrency
+    return min(settings.concurrency, math.ceil(settings.arrivals.rate * EXPECTED_SECONDS))
+
+
 def share_of_requests(requests: int, groups: int, process: int, processes: int) -> int:
     """Counts the requests one process sends when ``requests`` go round over ``groups`` dealt out in turn."""
     passes, rest = divmod(requests, groups)
@@ -112,7 +138,7 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
     """Deals a replay out to load processes, so that together they send what one alone would."""
     groups = group(samples, settings.input.images_per_request)
     wanted = settings.processes or auto_processes(
-        concurrency=settings.concurrency, pixels=settings.input.pixels, cores=available_cpus()
+        concurrency=_expected_in_flight(settings), pixels=settings.input.pixels, cores=available_cpus()
     )
     processes = min(wanted, settings.concurrency, len(groups))
     requests = settings.requests
@@ -124,12 +150,15 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
             address=settings.address,
             groups=tuple(groups[number::processes]),
             input=settings.input,
-            stream=settings.stream,
+            transport=settings.transport,
             concurrency=concurrency,
             channels=min(settings.channels, concurrency),
             requests=share_of_requests(requests, len(groups), number, processes),
             seconds=settings.seconds,
             timeout=settings.timeout,
+            arrivals=settings.arrivals.share(number, processes) if settings.arrivals else None,
+            warm_up_seconds=settings.warm_up_seconds,
+            retries=settings.retries,
         )
         for number, concurrency in enumerate(concurrencies)
     ]
@@ -151,7 +180,7 @@ def run_load(samples: Sequence[Sample], settings: LoadSettings, progress: Progre
     jobs = make_jobs(samples, settings)
     with contextlib.ExitStack() as cleanup:
         processes = [cleanup.enter_context(_LoadProcess(job)) for job in jobs]
-        return _Collector(processes, progress).collect()
+        return _Collector(processes, settings, progress).collect()
 
 
 class _LoadProcess:
@@ -206,19 +235,21 @@ class _LoadProcess:
 class _Collector:
     """Starts the prepared processes together and adds up what they report."""
 
-    def __init__(self, processes: list[_LoadProcess], progress: Progress | None) -> None:
+    def __init__(self, processes: list[_LoadProcess], settings: LoadSettings, progress: Progress | None) -> None:
         self._processes = processes
+        self._settings = settings
         self._progress = progress
         self._tally = Tally()
         self._finished: list[Finished] = []
         self._requests_kept = True
         self._interrupted = False
+        self._settled = False
 
     def collect(self) -> LoadResult:
         deadline = time.monotonic() + PREPARE_TIMEOUT
         for process in self._processes:
             if not process.connection.poll(max(0.0, deadline - time.monotonic())):
-                raise LoadError(f"the requests were not ready after {PREPARE_TIMEOUT:.0f} s")
+                raise LoadError(f"the load was not ready after {PREPARE_TIMEOUT:.0f} s")
             message = process.receive()
             self._requests_kept &= isinstance(message, Ready) and message.requests_kept
         started = time.monotonic()
@@ -249,18 +280,27 @@ class _Collector:
             elif isinstance(message, Finished):
                 self._finished.append(message)
                 del running[connection]
+        elapsed = time.monotonic() - started
         if self._progress is not None:
-            self._progress(self._tally, time.monotonic() - started)
+            self._progress(self._tally, elapsed)
+        if self._settings.until_stable and not self._settled:
+            # The youngest answers of other processes may still be on their way here.
+            window = self._settings.window_seconds
+            self._settled = cut_into_windows(self._tally, started, elapsed - REPORT_DELAY, window).stable
+            if self._settled:
+                for process in running.values():
+                    process.tell(Stop())
 
     def _result(self) -> LoadResult:
-        predictions: dict[str, RankedClass] = {}
+        predictions: dict[str, Prediction] = {}
         for finished in self._finished:
             predictions |= finished.predictions
         spans = [max(finished.ended - finished.started, 1e-9) for finished in self._finished]
+        started = min(finished.started for finished in self._finished)
+        elapsed = max(finished.ended for finished in self._finished) - started
         return LoadResult(
             tally=self._tally,
-            elapsed=max(finished.ended for finished in self._finished)
-            - min(finished.started for finished in self._finished),
+            elapsed=elapsed,
             processes=len(self._processes),
             cpu_seconds=sum(finished.cpu_seconds for finished in self._finished),
             busiest_share=max(
@@ -269,4 +309,5 @@ class _Collector:
             predictions=predictions,
             requests_kept=self._requests_kept,
             interrupted=self._interrupted,
+            stability=cut_into_windows(self._tally, started, elapsed, self._settings.window_seconds),
         )

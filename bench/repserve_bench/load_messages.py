@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from repserve_bench.arrivals import Arrivals
     from repserve_bench.dataset import Sample
     from repserve_bench.payloads import InputSettings
-    from repserve_client.results import RankedClass
+    from repserve_bench.predictions import Prediction
+    from repserve_bench.transport import TransportName
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,18 @@ class Job:
     groups: tuple[tuple[Sample, ...], ...]
     """The samples of each request, replayed in this order and then from the start again."""
     input: InputSettings
-    stream: bool
+    transport: TransportName
     concurrency: int
+    """Requests in flight: as many as that in a closed loop, at most that in an open one."""
     channels: int
     requests: int
     """At least so many requests, and at least ``seconds`` seconds, are sent."""
     seconds: float
     timeout: float
+    arrivals: Arrivals | None = None
+    """An open loop's; None is a closed loop."""
+    warm_up_seconds: float = 0.0
+    retries: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,5 +68,5 @@ class Finished:
     """``time.monotonic()`` of the first sending; the same clock in every process of a machine."""
     ended: float
     cpu_seconds: float
-    predictions: dict[str, RankedClass] = field(default_factory=dict)
-    """The best class of the first answer for each image."""
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    """The first answer for each image."""

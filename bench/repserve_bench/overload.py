@@ -23,9 +23,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from repserve_bench.cli import OUTPUT_FILE
 from repserve_bench.environment import describe_environment
-from repserve_bench.report import write_json
+from repserve_bench.load_options import OUTPUT_FILE
+from repserve_bench.report_file import write_json
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 from repserve_client.errors import from_rpc_error
 from repserve_protos.v1 import classification_pb2 as pb

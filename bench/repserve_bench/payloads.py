@@ -20,6 +20,18 @@ READERS = 4
 
 
 @dataclass(frozen=True)
+class InputTensor:
+    """An input of a KServe v2 model."""
+
+    name: str
+    datatype: str
+    """BYTES takes files, UINT8 and FP32 take pixels."""
+    channels_first: bool = False
+    batched: bool = True
+    """Whether its first dimension counts images."""
+
+
+@dataclass(frozen=True)
 class InputSettings:
     """What a request carries."""
 
@@ -32,6 +44,19 @@ class InputSettings:
     crop: int = 224
     resize: int = 256
     top_k: int = 5
+    tensor: InputTensor | None = None
+    """The tensor of a KServe v2 model that takes the images; None for ``repserve.v1``."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The images of one request."""
+
+    count: int
+    encoded: bytes = b""
+    """The file of the one image, unless pixels are sent."""
+    pixels: bytes = b""
+    """uint8 RGB [count, crop, crop, 3], row-major."""
 
 
 class PayloadError(Exception):
@@ -49,7 +74,8 @@ class Payloads:
     Args:
         groups: The samples of each request.
         settings: What a request carries.
-        frame: Makes the bytes on the wire from a request's index and the serialised ClassifyRequest.
+        frame: Makes the bytes on the wire from a request's index and the serialised request.
+        make_request: Serialises the request for the images of one group.
     """
 
     def __init__(
@@ -57,8 +83,10 @@ class Payloads:
         groups: Sequence[tuple[Sample, ...]],
         settings: InputSettings,
         frame: Callable[[int, bytes], bytes],
+        make_request: Callable[[Content, InputSettings], bytes],
     ) -> None:
         self.groups = groups
+        self._make_request = make_request
         self._frame = frame
         self.kept = False
         """Whether every request was made before the clock; if not, making them is in the measured time."""
@@ -94,16 +122,26 @@ class Payloads:
     def _make(self, index: int) -> bytes:
         samples = self.groups[index]
         settings = self._settings
-        request = pb.ClassifyRequest(model=settings.model, version=settings.version, top_k=settings.top_k)
         try:
             if settings.pixels:
-                request.pixels.count = len(samples)
-                request.pixels.data = crop_pixels(samples, crop=settings.crop, resize=settings.resize)
+                pixels = crop_pixels(samples, crop=settings.crop, resize=settings.resize)
+                content = Content(len(samples), pixels=pixels)
             else:
-                request.encoded_image = samples[0].path.read_bytes()
+                content = Content(1, encoded=samples[0].path.read_bytes())
         except OSError as error:
             raise PayloadError(f"cannot read an image: {error}") from error
-        return self._frame(index, request.SerializeToString())
+        return self._frame(index, self._make_request(content, settings))
+
+
+def classify_request(content: Content, settings: InputSettings) -> bytes:
+    """Serialises the ClassifyRequest of ``repserve.v1`` for one request's images."""
+    request = pb.ClassifyRequest(model=settings.model, version=settings.version, top_k=settings.top_k)
+    if settings.pixels:
+        request.pixels.count = content.count
+        request.pixels.data = content.pixels
+    else:
+        request.encoded_image = content.encoded
+    return request.SerializeToString()
 
 
 def crop_pixels(samples: Sequence[Sample], *, crop: int, resize: int) -> bytes:

@@ -14,14 +14,15 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from repserve_bench.cli import EXISTING_FOLDER, INTERRUPTED, OUTPUT_FILE, make_console
+from repserve_bench.command import INTERRUPTED, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.environment import describe_environment
 from repserve_bench.load import LoadError, LoadSettings, run_load
+from repserve_bench.load_options import EXISTING_FOLDER, OUTPUT_FILE
 from repserve_bench.payloads import InputSettings
 from repserve_bench.progress import make_display
 from repserve_bench.random_model import ConversionError, ensure_random_model
-from repserve_bench.report import write_json
+from repserve_bench.report_file import write_json
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 from repserve_bench.table import BUNDLED_IMAGES
 from repserve_server.backends.base import BackendError, BackendOptions, Precision
@@ -150,7 +151,7 @@ def serve(
         fps=result.fps,
         p50_seconds=tally.percentile(50) or 0.0,
         p99_seconds=tally.percentile(99) or 0.0,
-        mean_batch_size=tally.mean_per_image(tally.batch_size_sum) or 0.0,
+        mean_batch_size=tally.mean_batch_size or 0.0,
         server_cpu_ms_per_image=1000 * cpu / tally.images,
         client_cpu_ms_per_image=1000 * result.cpu_seconds / tally.images,
         client_bound=result.client_bound,
@@ -180,11 +181,11 @@ def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, 
         batch = replace(tensor, concurrency=4, input=replace(tensor.input, images_per_request=MAX_BATCH))
         for name, load in (
             ("JPEG, stream", jpeg),
-            ("JPEG, unary", replace(jpeg, stream=False)),
+            ("JPEG, unary", replace(jpeg, transport="unary")),
             ("1 tensor a request, stream", tensor),
-            ("1 tensor a request, unary", replace(tensor, stream=False)),
+            ("1 tensor a request, unary", replace(tensor, transport="unary")),
             ("16 tensors a request, stream", batch),
-            ("16 tensors a request, unary", replace(batch, stream=False)),
+            ("16 tensors a request, unary", replace(batch, transport="unary")),
         ):
             figures.append(serve(name, server, samples, load, console))
     return bound, figures

@@ -24,7 +24,13 @@ class Tally:
     images: int = 0
     """Images that were answered."""
     latencies: array[float] = field(default_factory=_seconds)
-    """Seconds from the first sending of each answered request until its answer, retries included."""
+    """Seconds until the answer of each answered request, retries included: from its first sending in a closed
+    loop, from when it was due in an open one."""
+    ended: array[float] = field(default_factory=_seconds)
+    """``time.monotonic()`` of each of these answers."""
+    send_lag_seconds: float = 0.0
+    """How much later than due requests were sent, all together; the client's doing, not the server's."""
+    worst_send_lag: float = 0.0
     statuses: Counter[str] = field(default_factory=Counter)
     """Ended requests by gRPC status name, OK included."""
     retries: Counter[str] = field(default_factory=Counter)
@@ -36,7 +42,8 @@ class Tally:
     """Images whose best class was not that of the same image's first answer in this replay."""
     versions: Counter[str] = field(default_factory=Counter)
     """Images by the model version that answered."""
-    batch_size_sum: int = 0
+    batch_sizes: Counter[int] = field(default_factory=Counter)
+    """Answered images by the size of the batch they rode in, where the server tells."""
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -46,18 +53,27 @@ class Tally:
         """Requests that ended with another status than OK."""
         return self.requests - self.statuses["OK"]
 
+    @property
+    def mean_batch_size(self) -> float | None:
+        """Mean over the images of the size of the batch each rode in; None where the server does not tell."""
+        images = self.batch_sizes.total()
+        return sum(size * count for size, count in self.batch_sizes.items()) / images if images else None
+
     def merge(self, other: Tally) -> None:
         """Adds the counts and samples of another part."""
         self.requests += other.requests
         self.images += other.images
         self.latencies.extend(other.latencies)
+        self.ended.extend(other.ended)
+        self.send_lag_seconds += other.send_lag_seconds
+        self.worst_send_lag = max(self.worst_send_lag, other.worst_send_lag)
         self.statuses.update(other.statuses)
         self.retries.update(other.retries)
         self.failures = other.failures | self.failures
         self.accuracy.merge(other.accuracy)
         self.changed_answers += other.changed_answers
         self.versions.update(other.versions)
-        self.batch_size_sum += other.batch_size_sum
+        self.batch_sizes.update(other.batch_sizes)
         self.decode_seconds += other.decode_seconds
         self.queue_seconds += other.queue_seconds
         self.compute_seconds += other.compute_seconds

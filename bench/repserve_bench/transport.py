@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import grpc
 import grpc.aio
@@ -23,6 +23,9 @@ from repserve_protos.v1 import classification_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TransportName = Literal["stream", "unary", "v2"]
+"""ClassifyStream and Classify of repserve.v1, and ModelInfer of KServe v2."""
+
 UNARY_METHOD = "/repserve.v1.Classification/Classify"
 STREAM_METHOD = "/repserve.v1.Classification/ClassifyStream"
 REQUEST_TAG = b"\x12"
@@ -37,7 +40,7 @@ class Transport(Protocol):
     """Carries serialised requests; many at a time."""
 
     def frame(self, index: int, request: bytes) -> bytes:
-        """Makes, before the clock starts, the bytes on the wire for the ``index``-th ClassifyRequest."""
+        """Makes, before the clock starts, the bytes on the wire for the ``index``-th request."""
 
     async def classify(self, index: int, framed: bytes, time_limit: float) -> pb.ClassifyResponse:
         """Sends what ``frame`` made for ``index`` and waits at most ``time_limit`` seconds for the answer.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from repserve_bench.cli import INTERRUPTED, make_console
+from repserve_bench.command import INTERRUPTED, make_console
 from repserve_bench.planning.comparison import LOADS, MOST_SEEDS, collect, points, run_points
 from repserve_bench.planning.devices import DEVICES
 from repserve_bench.planning.page import PageError, results_text, write_results

@@ -68,7 +68,7 @@ def test_a_clean_replay_exits_with_0_and_writes_its_files(server: FakeServer, im
     report = read_report(images)
     assert report["requests"] == 2 * IMAGES
     assert report["failed_requests"] == 0
-    assert predictions.read_text(encoding="utf-8").splitlines()[1] == "00.jpg,0,0,0.900000"
+    assert predictions.read_text(encoding="utf-8").splitlines()[1] == "00.jpg,0,0,0.900000,0,1"
 
 
 def test_failed_requests_make_the_exit_status_1(server: FakeServer, images: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repserve_bench.tally import Tally
+    from repserve_bench.transport import TransportName
     from repserve_protos.v1 import classification_pb2 as pb
 
 IMAGES = 20
@@ -62,23 +63,25 @@ class FailsFirst:
         return default_answer(request)
 
 
-both_transports = pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
+both_transports = pytest.mark.parametrize("transport", ["stream", "unary"])
 
 
 @both_transports
-def test_every_image_is_answered_and_counted(server: FakeServer, samples: list[Sample], *, stream: bool) -> None:
+def test_every_image_is_answered_and_counted(
+    server: FakeServer, samples: list[Sample], transport: TransportName
+) -> None:
     seen: list[int] = []
 
     def progress(tally: Tally, _elapsed: float) -> None:
         seen.append(tally.requests)
 
-    result = run_load(samples, settings(server, stream=stream, processes=2, requests=3 * IMAGES), progress)
+    result = run_load(samples, settings(server, transport=transport, processes=2, requests=3 * IMAGES), progress)
     tally = result.tally
     assert tally.statuses == Counter(OK=3 * IMAGES)
     assert len(tally.latencies) == 3 * IMAGES
     # An image counts once, however often it is sent.
     assert (tally.accuracy.images, tally.accuracy.top1) == (IMAGES, 1.0)
-    assert {name: best.index for name, best in result.predictions.items()} == {
+    assert {name: answer.best.index for name, answer in result.predictions.items()} == {
         sample.name: sample.label for sample in samples
     }
     assert tally.mean_per_image(tally.decode_seconds) == pytest.approx(0.0005)
@@ -86,7 +89,7 @@ def test_every_image_is_answered_and_counted(server: FakeServer, samples: list[S
     assert result.cpu_seconds > 0
     assert result.fps > 0
     assert seen[-1] == 3 * IMAGES
-    requests = server.stream_requests if stream else server.unary_requests
+    requests = server.stream_requests if transport == "stream" else server.unary_requests
     assert len(requests) == 3 * IMAGES
     sent = [item.request if hasattr(item, "request") else item for item in requests]
     assert Counter(len(request.encoded_image) for request in sent) == Counter(
@@ -104,18 +107,20 @@ def test_a_stream_carries_the_time_limit_and_ids_are_unique_in_flight(
 
 
 @both_transports
-def test_unavailable_is_tried_again(server: FakeServer, samples: list[Sample], *, stream: bool) -> None:
+def test_unavailable_is_tried_again(server: FakeServer, samples: list[Sample], transport: TransportName) -> None:
     server.script = FailsFirst(Refusal(grpc.StatusCode.UNAVAILABLE))
-    result = run_load(samples, settings(server, stream=stream))
+    result = run_load(samples, settings(server, transport=transport))
     assert result.tally.statuses == Counter(OK=IMAGES)
     assert result.tally.retries == Counter(UNAVAILABLE=IMAGES)
     assert result.tally.accuracy.images == IMAGES
 
 
 @both_transports
-def test_exhausted_is_tried_again_when_told_when(server: FakeServer, samples: list[Sample], *, stream: bool) -> None:
+def test_exhausted_is_tried_again_when_told_when(
+    server: FakeServer, samples: list[Sample], transport: TransportName
+) -> None:
     server.script = FailsFirst(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.05))
-    result = run_load(samples, settings(server, stream=stream))
+    result = run_load(samples, settings(server, transport=transport))
     assert result.tally.statuses == Counter(OK=IMAGES)
     assert result.tally.retries == Counter(RESOURCE_EXHAUSTED=IMAGES)
     assert min(result.tally.latencies) >= 0.05
@@ -123,7 +128,7 @@ def test_exhausted_is_tried_again_when_told_when(server: FakeServer, samples: li
 
 @both_transports
 def test_statuses_that_are_final_are_counted_by_name(
-    server: FakeServer, samples: list[Sample], *, stream: bool
+    server: FakeServer, samples: list[Sample], transport: TransportName
 ) -> None:
     refusals = {
         100: Refusal(grpc.StatusCode.INVALID_ARGUMENT, "not an image"),
@@ -138,7 +143,7 @@ def test_statuses_that_are_final_are_counted_by_name(
         return default_answer(request)
 
     server.script = script
-    result = run_load(samples, settings(server, stream=stream))
+    result = run_load(samples, settings(server, transport=transport))
     assert result.tally.statuses == Counter(OK=IMAGES - 3, INVALID_ARGUMENT=1, RESOURCE_EXHAUSTED=1, INTERNAL=1)
     assert result.tally.failed == 3
     assert result.tally.failures["INVALID_ARGUMENT"] == "not an image"
@@ -156,7 +161,7 @@ def test_requests_of_a_broken_stream_go_on_a_new_one(server: FakeServer, samples
 
 @both_transports
 def test_a_request_without_an_answer_ends_at_its_time_limit(
-    server: FakeServer, samples: list[Sample], *, stream: bool
+    server: FakeServer, samples: list[Sample], transport: TransportName
 ) -> None:
     answered = threading.Event()
 
@@ -167,7 +172,7 @@ def test_a_request_without_an_answer_ends_at_its_time_limit(
 
     server.script = script
     try:
-        result = run_load(samples, settings(server, stream=stream, timeout=1.0))
+        result = run_load(samples, settings(server, transport=transport, timeout=1.0))
     finally:
         answered.set()
     assert result.tally.statuses == Counter(OK=IMAGES - 1, DEADLINE_EXCEEDED=1)

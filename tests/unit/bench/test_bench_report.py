@@ -14,8 +14,12 @@ from rich.console import Console
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.dataset import Dataset, Sample
 from repserve_bench.load import LoadResult, LoadSettings
-from repserve_bench.report import Report, write_json, write_predictions
+from repserve_bench.predictions import Prediction, read_predictions, write_predictions
+from repserve_bench.report import Report
+from repserve_bench.report_file import write_json
+from repserve_bench.report_table import rich_report
 from repserve_bench.tally import Tally
+from repserve_bench.windows import Stability
 from repserve_client.results import InstanceInfo, ModelInfo, RankedClass
 
 INSTANCE = InstanceInfo(device="cpu", backend="openvino", precision="f32", simulated=False, batch_seconds={})
@@ -35,7 +39,7 @@ def report() -> Report:
         failures={"INTERNAL": "a NaN"},
         accuracy=Accuracy(images=4, top1_hits=3, top5_hits=4),
         versions=Counter({"1": 4}),
-        batch_size_sum=8,
+        batch_sizes=Counter({2: 4}),
         decode_seconds=0.004,
         queue_seconds=0.008,
         compute_seconds=0.012,
@@ -46,8 +50,12 @@ def report() -> Report:
         processes=1,
         cpu_seconds=0.5,
         busiest_share=0.25,
-        predictions={"b.jpg": RankedClass(7, "seven", 0.75), "a.jpg": RankedClass(3, "three, or so", 0.5)},
+        predictions={
+            "b.jpg": Prediction(RankedClass(7, "seven", 0.75), (7, 3)),
+            "a.jpg": Prediction(RankedClass(3, "three, or so", 0.5), (3,)),
+        },
         requests_kept=True,
+        stability=Stability(1.0, ()),
     )
     dataset = Dataset((Sample(Path("a.jpg"), 3), Sample(Path("b.jpg"), 7)), 1, 2)
     return Report(dataset, SETTINGS, MODEL, result)
@@ -55,7 +63,7 @@ def report() -> Report:
 
 def render(report: Report) -> str:
     console = Console(file=io.StringIO(), width=120)
-    console.print(report.to_table())
+    console.print(rich_report(report))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -65,7 +73,7 @@ def test_the_table_shows_what_was_measured(report: Report) -> None:
     for part in (
         "cpu (openvino, precision f32)",
         "2.0 fps",
-        "20.00 / 40.00 / 40.00 / 40.00 ms",
+        "20.00 / 40.00 / 40.00 / 40.00 / 40.00 ms",
         "75.00 %",
         "100.00 %",
         "1 (INTERNAL 1)",
@@ -85,6 +93,7 @@ def test_a_model_of_random_weights_has_no_accuracy_anywhere(report: Report) -> N
         "top1": None,
         "top5": None,
         "missing": "not measured: RANDOM WEIGHTS (seed 0).",
+        "disagreement": None,
     }
 
 
@@ -95,7 +104,12 @@ def test_a_simulated_model_has_no_accuracy_anywhere(report: Report) -> None:
     assert text.count("not measured: simulated") == 2
     assert "75.00 %" not in text
     content = json.loads(json.dumps(simulated.to_json(), default=str))
-    assert content["accuracy"] == {"top1": None, "top5": None, "missing": "not measured: simulated"}
+    assert content["accuracy"] == {
+        "top1": None,
+        "top5": None,
+        "missing": "not measured: simulated",
+        "disagreement": None,
+    }
     assert content["model"]["simulated"] is True
 
 
@@ -109,8 +123,16 @@ def test_the_json_file_holds_everything(report: Report, tmp_path: Path) -> None:
     write_json(file, report.to_json())
     content = json.loads(file.read_text(encoding="utf-8"))
     assert (content["schema"], content["schema_version"]) == ("repserve.bench.run", 1)
-    assert content["accuracy"] == {"images": 4, "top1": 0.75, "top5": 1.0}
-    assert content["latency_seconds"] == {"p50": 0.02, "p90": 0.04, "p99": 0.04, "max": 0.04}
+    accuracy = content["accuracy"]
+    assert (accuracy["images"], accuracy["top1"], accuracy["top5"]) == (4, 0.75, 1.0)
+    assert content["latency_seconds"] == {
+        "p50": 0.02,
+        "p90": 0.04,
+        "p95": 0.04,
+        "p99": 0.04,
+        "p99.9": 0.04,
+        "max": 0.04,
+    }
     assert content["failed_requests"] == 1
     assert content["statuses"] == {"OK": 4, "INTERNAL": 1}
     assert content["mean_batch_size"] == 2
@@ -125,13 +147,15 @@ def test_the_json_file_holds_everything(report: Report, tmp_path: Path) -> None:
 
 def test_predictions_are_written_by_image(report: Report, tmp_path: Path) -> None:
     file = tmp_path / "predictions.csv"
-    write_predictions(file, report)
+    write_predictions(file, report.dataset.samples, report.result.predictions)
     with file.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert rows == [
-        {"image": "a.jpg", "predicted_index": "3", "label": "three, or so", "probability": "0.500000"},
-        {"image": "b.jpg", "predicted_index": "7", "label": "seven", "probability": "0.750000"},
+    assert [tuple(row.values()) for row in rows] == [
+        ("a.jpg", "3", "three, or so", "0.500000", "3", "1"),
+        ("b.jpg", "7", "seven", "0.750000", "7", "1"),
     ]
+    assert tuple(rows[0]) == ("image", "predicted_index", "label", "probability", "true_index", "in_top5")
+    assert read_predictions(file) == {"a.jpg": 3, "b.jpg": 7}
 
 
 def test_a_busy_client_is_said(report: Report) -> None:
@@ -150,5 +174,5 @@ def test_nothing_answered_is_shown_without_figures(report: Report) -> None:
         result=replace(report.result, tally=Tally(requests=3, statuses=Counter(INTERNAL=3)), predictions={}),
     )
     text = render(empty)
-    assert "- / - / - / - ms" in text
+    assert "- / - / - / - / - ms" in text
     assert "no labelled image was answered" in text

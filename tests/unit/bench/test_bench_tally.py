@@ -41,13 +41,16 @@ def part(factor: int) -> Tally:
         requests=3 * factor,
         images=2 * factor,
         latencies=array("d", [0.1 * factor, 0.2 * factor]),
+        ended=array("d", [1.0 * factor, 2.0 * factor]),
+        send_lag_seconds=0.5 * factor,
+        worst_send_lag=0.25 * factor,
         statuses=Counter(OK=2 * factor, INTERNAL=factor),
         retries=Counter(UNAVAILABLE=factor),
         failures={"INTERNAL": f"message {factor}"},
         accuracy=Accuracy(images=2 * factor, top1_hits=factor, top5_hits=2 * factor),
         changed_answers=factor,
         versions=Counter({str(factor): 2 * factor}),
-        batch_size_sum=8 * factor,
+        batch_sizes=Counter({4: 2 * factor}),
         decode_seconds=1.0 * factor,
         queue_seconds=2.0 * factor,
         compute_seconds=3.0 * factor,
@@ -62,6 +65,8 @@ def test_merging_adds_every_count_and_keeps_the_first_message() -> None:
     assert whole.requests == 9
     assert whole.images == 6
     assert list(whole.latencies) == pytest.approx([0.1, 0.2, 0.2, 0.4])
+    assert list(whole.ended) == [1.0, 2.0, 2.0, 4.0]
+    assert (whole.send_lag_seconds, whole.worst_send_lag) == (1.5, 0.5)
     assert whole.statuses == Counter(OK=6, INTERNAL=3)
     assert whole.failed == 3
     assert whole.retries == Counter(UNAVAILABLE=3)
@@ -69,9 +74,10 @@ def test_merging_adds_every_count_and_keeps_the_first_message() -> None:
     assert whole.accuracy == Accuracy(images=6, top1_hits=3, top5_hits=6)
     assert whole.changed_answers == 3
     assert whole.versions == Counter({"1": 2, "2": 4})
-    assert whole.mean_per_image(whole.batch_size_sum) == 4
+    assert whole.mean_batch_size == 4
     assert (whole.decode_seconds, whole.queue_seconds, whole.compute_seconds) == (3.0, 6.0, 9.0)
 
 
 def test_means_of_nothing_are_none() -> None:
     assert Tally().mean_per_image(0.0) is None
+    assert Tally().mean_batch_size is None

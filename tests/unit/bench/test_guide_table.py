@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from repserve_bench.cli import LEAST_WIDTH
+from repserve_bench.command import LEAST_WIDTH
 from repserve_bench.guide_table import MeasuredRow, markdown_table, rich_table, shortfalls
 
 CPU = MeasuredRow(

@@ -1,0 +1,136 @@
+"""``repserve bench compare``: two reports of the same kind of run, figure by figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich import box
+from rich.table import Table
+
+from repserve_bench.windows import spread_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Better = Literal["higher", "lower", "neither"]
+
+FIGURES: tuple[tuple[str, tuple[str, ...], float, int, Better], ...] = (
+    ("throughput, fps", ("fps",), 1, 1, "higher"),
+    ("p50, ms", ("latency_seconds", "p50"), 1000, 2, "lower"),
+    ("p90, ms", ("latency_seconds", "p90"), 1000, 2, "lower"),
+    ("p99, ms", ("latency_seconds", "p99"), 1000, 2, "lower"),
+    ("p99.9, ms", ("latency_seconds", "p99.9"), 1000, 2, "lower"),
+    ("top-1, %", ("accuracy", "top1"), 100, 2, "higher"),
+    ("top-5, %", ("accuracy", "top5"), 100, 2, "higher"),
+    ("failed requests", ("failed_requests",), 1, 0, "lower"),
+    ("mean batch size", ("mean_batch_size",), 1, 2, "neither"),
+    ("mean decode, ms", ("mean_decode_seconds",), 1000, 2, "lower"),
+    ("mean queue, ms", ("mean_queue_seconds",), 1000, 2, "lower"),
+    ("mean compute, ms", ("mean_compute_seconds",), 1000, 2, "lower"),
+    ("client CPU-ms a request", ("client", "cpu_milliseconds_per_request"), 1, 3, "lower"),
+)
+"""Name, where it is in the report, factor to the unit of the name, digits, and which way is better."""
+CONDITIONS = (
+    ("model", ("model", "name")),
+    ("version", ("model", "version")),
+    ("devices", ("model", "devices")),
+    ("precisions", ("model", "precisions")),
+    ("max batch", ("model", "max_batch")),
+    ("simulated", ("model", "simulated")),
+    ("images", ("dataset", "images")),
+    ("in flight", ("settings", "concurrency")),
+    ("arrivals", ("settings", "arrivals")),
+    ("transport", ("settings", "transport")),
+    ("pixels", ("settings", "input", "pixels")),
+    ("images a request", ("settings", "input", "images_per_request")),
+    ("cpu", ("environment", "cpu")),
+    ("cores", ("environment", "cores")),
+)
+"""What should be the same in both for the figures to be comparable."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of both reports, in the unit that its name says."""
+
+    name: str
+    before: float | None
+    after: float | None
+    digits: int
+    better: Better
+
+    @property
+    def ratio(self) -> float | None:
+        """After over before; None where one is missing or 0."""
+        return self.after / self.before if self.before and self.after is not None else None
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or nothing to say."""
+        if self.before is None or self.after is None or self.better == "neither" or self.before == self.after:
+            return ""
+        return "better" if (self.after > self.before) == (self.better == "higher") else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports side by side."""
+
+    changes: tuple[Change, ...]
+    differing: tuple[str, ...]
+    """What was not the same in both, with both values."""
+    noise: float
+    """Share by which the throughput of a window of either run was away from its mean, at most."""
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
+    """Compares two reports of ``repserve bench run``."""
+    changes = tuple(
+        Change(name, _scaled(before, path, factor), _scaled(after, path, factor), digits, better)
+        for name, path, factor, digits, better in FIGURES
+    )
+    differing = tuple(
+        f"{name}: {first} and {second}"
+        for name, path in CONDITIONS
+        if (first := _find(before, path)) != (second := _find(after, path))
+    )
+    return Comparison(changes, differing, max(_noise(before), _noise(after)))
+
+
+def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
+    """Returns the comparison as a table for a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for number, column in enumerate(("figure", *names, "ratio", "")):
+        table.add_column(column, justify="left" if number in {0, 4} else "right")
+    for change in found.changes:
+        if change.before is None and change.after is None:
+            continue
+        ratio, verdict = change.ratio, change.verdict
+        if verdict and ratio is not None and abs(ratio - 1) <= found.noise:
+            verdict = "within noise"
+        style = {"better": "green", "worse": "red"}.get(verdict, "")
+        cells = (_text(change.before, change.digits), _text(change.after, change.digits))
+        table.add_row(change.name, *cells, "-" if ratio is None else f"{ratio:.3f}", verdict, style=style)
+    return table
+
+
+def _find(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    found: Any = document
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _scaled(document: Mapping[str, Any], path: tuple[str, ...], factor: float) -> float | None:
+    value = _find(document, path)
+    return None if value is None else factor * float(value)
+
+
+def _noise(document: Mapping[str, Any]) -> float:
+    rates = [float(window["per_second"]) for window in document["stability"]["windows"]]
+    return min(1.0, spread_of(rates)) if rates else 0.0
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

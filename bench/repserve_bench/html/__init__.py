@@ -1,0 +1,1 @@
+"""The bench's reports as one self-contained HTML file."""

@@ -1,0 +1,131 @@
+"""``repserve bench sweep`` and ``saturate``: many loads, one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from repserve_bench.command import INTERRUPTED, exit_with
+from repserve_bench.html.page import write_page
+from repserve_bench.load_options import EXISTING_FOLDER, OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.report_file import write_json
+from repserve_bench.saturation import find_saturation, saturation_json, saturation_table
+from repserve_bench.saturation import warnings as saturation_warnings
+from repserve_bench.sweep import OwnServers, sweep_json, sweep_table
+from repserve_bench.sweep import sweep as measure_sweep
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from repserve_bench.load_options import LoadOptions
+
+CONCURRENCIES = "1,2,4,8,16,32,64"
+
+
+def _parse_concurrencies(_context: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"expected whole numbers from 1, such as 1,4,16, not {text!r}")
+    return [int(part) for part in parts]
+
+
+def _parse_setting(text: str) -> tuple[str, list[str]]:
+    name, _, values = text.partition("=")
+    found = [value for value in values.split(",") if value]
+    if not name or not found:
+        raise click.BadParameter(f"expected SETTING=VALUE,VALUE, such as max-batch=1,16, not {text!r}")
+    return name.strip().removeprefix("--").replace("-", "_"), found
+
+
+@click.command()
+@load_options
+@click.option(
+    "--concurrency",
+    default=CONCURRENCIES,
+    show_default=True,
+    callback=_parse_concurrencies,
+    help="Requests in flight; numbers with commas between them.",
+)
+@click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each measurement.")
+@click.option("--device", help="Start a server on this device for each combination, instead of using --server.")
+@click.option("--model-repository", type=EXISTING_FOLDER, default=Path("model_repo"), show_default=True)
+@click.option("--vary", multiple=True, help="With --device: SETTING=VALUE,VALUE of repserve serve, as max-batch=1,16.")
+@click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="The figures.")
+@click.option("--html", type=OUTPUT_FILE, help="Also draw them, as one HTML file.")
+def sweep(
+    *,
+    load: LoadOptions,
+    concurrency: list[int],
+    seconds: float,
+    device: str | None,
+    model_repository: Path,
+    vary: tuple[str, ...],
+    output: Path,
+    html: Path | None,
+) -> None:
+    """Measure throughput and latency over concurrency, and over settings of servers of its own.
+
+    Exits with 1 when a request failed, and with 130 after Ctrl-C.
+    """
+    varied = dict(_parse_setting(text) for text in vary)
+    if varied and device is None:
+        raise click.UsageError("--vary needs --device: it is about servers that the sweep starts")
+
+    def measure(console: Console) -> int:
+        own = None
+        if device is not None:
+            own = OwnServers(model_repository, device, varied)
+        found = measure_sweep(load, own, concurrency, seconds, console)
+        console.print(sweep_table(found))
+        _write(sweep_json(found), output, html, console)
+        if found.interrupted:
+            return INTERRUPTED
+        return 1 if found.failed else 0
+
+    exit_with(measure)
+
+
+@click.command()
+@load_options
+@click.option("--p99-ms", type=SECONDS, required=True, help="Milliseconds that the p99 may reach.")
+@click.option("--start", type=SECONDS, default=50.0, show_default=True, help="The first rate, requests a second.")
+@click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each step.")
+@click.option("--in-flight", type=click.IntRange(1), default=4096, show_default=True, help="Most requests in flight.")
+@click.option("--output", type=OUTPUT_FILE, default=Path("saturate.json"), show_default=True, help="The figures.")
+@click.option("--html", type=OUTPUT_FILE, help="Also draw them, as one HTML file.")
+def saturate(
+    *, load: LoadOptions, p99_ms: float, start: float, seconds: float, in_flight: int, output: Path, html: Path | None
+) -> None:
+    """Find the highest rate of random (Poisson) requests whose p99 stays under a bound.
+
+    Exits with 1 when no rate passed, and with 130 after Ctrl-C.
+    """
+
+    def measure(console: Console) -> int:
+        prepared = prepare(load)
+        found = find_saturation(
+            prepared, console, p99_bound=p99_ms / 1000, seconds=seconds, start=start, in_flight=in_flight
+        )
+        title = f"{prepared.model.name} at {load.server}, p99 up to {p99_ms:g} ms"
+        document = saturation_json(found, prepared)
+        console.print(saturation_table(found, ("SIMULATED: " if document["simulated"] else "") + title))
+        for line in saturation_warnings(found.steps):
+            console.print(line, highlight=False, soft_wrap=True)
+        answer = f"{found.best:.1f} requests/s" if found.best else "no rate that was tried passed"
+        console.print(f"Highest rate: {answer}", highlight=False, style="bold")
+        _write(document, output, html, console)
+        if found.interrupted:
+            return INTERRUPTED
+        return 0 if found.best else 1
+
+    exit_with(measure)
+
+
+def _write(document: dict[str, object], output: Path, html: Path | None, console: Console) -> None:
+    write_json(output, document)
+    console.print(f"Figures written to {output}", highlight=False, soft_wrap=True)
+    if html is not None:
+        write_page(html, [document])
+        console.print(f"HTML report written to {html}", highlight=False, soft_wrap=True)

@@ -1,0 +1,177 @@
+"""The options of the commands that load a server: which images, which server, how they are sent."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repserve_bench.dataset import load_dataset
+from repserve_bench.inference_metadata import describe_model
+from repserve_bench.load import LoadError, LoadSettings
+from repserve_bench.payloads import InputSettings
+from repserve_bench.served_model import choose_model, list_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from repserve_bench.dataset import Dataset
+    from repserve_bench.payloads import InputTensor
+    from repserve_bench.transport import TransportName
+    from repserve_client.results import ModelInfo
+
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+SECONDS = click.FloatRange(0, min_open=True)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the user said."""
+
+    images: Path
+    labels: Path | None
+    limit: int | None
+    server: str
+    model: str
+    model_version: str
+    input_kind: str
+    images_per_request: int
+    transport: TransportName
+    processes: str
+    timeout: float
+    warm_up: float
+    window: float
+
+
+_OPTIONS = (
+    click.option("--images", type=EXISTING_FOLDER, required=True, help="Folder of images."),
+    click.option("--labels", type=EXISTING_FILE, help="val_label.txt: a line 'NAME LABEL' for each image."),
+    click.option("--limit", type=click.IntRange(1), help="Take only the first N images."),
+    click.option("--server", default="127.0.0.1:8001", show_default=True, help="host:port of the server's gRPC."),
+    click.option("--model", default="", help="Name of the model; needed when several are ready."),
+    click.option("--model-version", default="", help="Version of the model; the newest served by default."),
+    click.option(
+        "--input",
+        "input_kind",
+        type=click.Choice(["encoded", "pixels"]),
+        default="encoded",
+        show_default=True,
+        help="Send the files, or uint8 pixels cropped by the client before the clock starts.",
+    ),
+    click.option("--images-per-request", type=click.IntRange(1), default=1, show_default=True, help="With pixels."),
+    click.option(
+        "--transport",
+        type=click.Choice(["stream", "unary", "v2"]),
+        default="stream",
+        show_default=True,
+        help="Requests on streams, which costs client and server less, or a call each; v2 is ModelInfer of KServe v2.",
+    ),
+    click.option("--processes", default="auto", show_default=True, help="Load processes: auto, or a number."),
+    click.option(
+        "--timeout", type=SECONDS, default=30.0, show_default=True, help="Seconds a request may take, retries included."
+    ),
+    click.option(
+        "--warm-up",
+        type=click.FloatRange(0),
+        default=0.0,
+        show_default=True,
+        help="Seconds of the same load before anything counts.",
+    ),
+    click.option(
+        "--window",
+        type=SECONDS,
+        default=1.0,
+        show_default=True,
+        help="Seconds of the windows that tell whether figures have settled.",
+    ),
+)
+
+
+def load_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options to a command, which gets them as ``load``, a LoadOptions."""
+
+    @functools.wraps(command)
+    def gather(**arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
+        load = LoadOptions(**{field.name: arguments.pop(field.name) for field in fields(LoadOptions)})
+        if load.images_per_request > 1 and load.input_kind == "encoded":
+            raise click.UsageError("--images-per-request needs --input pixels: an encoded request carries one image")
+        command(load=load, **arguments)
+
+    decorated: Callable[..., None] = gather
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a load needs besides when to send."""
+
+    dataset: Dataset
+    model: ModelInfo
+    settings: LoadSettings
+    passes: int
+    """Requests that send each image once."""
+
+
+def prepare(load: LoadOptions) -> Prepared:
+    """Lists the images and finds the model.
+
+    Raises:
+        DatasetError: There are no images, or none in common with the labels.
+        LoadError: The server does not answer or does not serve the model.
+    """
+    dataset = load_dataset(load.images, load.labels, limit=load.limit)
+    model, tensor = find_model(load)
+    defaults = InputSettings()
+    settings = LoadSettings(
+        address=load.server,
+        transport=load.transport,
+        processes=_process_count(load.processes),
+        timeout=load.timeout,
+        warm_up_seconds=load.warm_up,
+        window_seconds=load.window,
+        input=InputSettings(
+            model=model.name,
+            version=load.model_version,
+            pixels=load.input_kind == "pixels",
+            images_per_request=load.images_per_request,
+            crop=model.crop or defaults.crop,
+            resize=model.resize or defaults.resize,
+            tensor=tensor,
+        ),
+    )
+    return Prepared(dataset, model, settings, -(-len(dataset.samples) // load.images_per_request))
+
+
+def find_model(load: LoadOptions) -> tuple[ModelInfo, InputTensor | None]:
+    """Returns the model to load, and for KServe v2 its input.
+
+    A RepServe server is asked for its own list too, which alone says what is simulated.
+
+    Raises:
+        LoadError: The server does not answer or does not serve the model.
+    """
+    pixels = load.input_kind == "pixels"
+    try:
+        model = choose_model(list_models(load.server), load.model, load.model_version)
+    except LoadError:
+        if load.transport != "v2" or not load.model:
+            raise
+        return describe_model(load.server, load.model, load.model_version, pixels=pixels)
+    if load.transport != "v2":
+        return model, None
+    return model, describe_model(load.server, model.name, load.model_version, pixels=pixels)[1]
+
+
+def _process_count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise click.BadParameter(f"expected auto or a number from 1, not {text!r}", param_hint="--processes")
+    return int(text)

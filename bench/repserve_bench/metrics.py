@@ -1,0 +1,139 @@
+"""What a replay shows to Prometheus: on a port of its own while it runs, on a Pushgateway at its end."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prometheus_client import CollectorRegistry, push_to_gateway, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from repserve_bench.progress import share_done
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+    from repserve_bench.tally import Tally
+
+JOB = "repserve_bench"
+BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds; those of the server's metrics."""
+PUSH_TIMEOUT = 10.0
+
+
+class MetricsError(Exception):
+    """The port is taken, or the Pushgateway does not take the figures."""
+
+
+class BenchCollector(Collector):
+    """The counts of a replay so far.
+
+    Args:
+        model: Name of the model.
+        requests: Requests that the replay makes at least.
+        seconds: Seconds that it lasts at least.
+        accuracy: Whether the accuracy means anything.
+    """
+
+    def __init__(self, model: str, *, requests: int, seconds: float, accuracy: bool) -> None:
+        self._labels = [model]
+        self._requests, self._seconds, self._accuracy = requests, seconds, accuracy
+        self._families: list[Metric] = []
+        self._latencies_seen = 0
+        self._latency_sum = 0.0
+        self._buckets = np.zeros(len(BUCKETS) + 1, np.int64)
+
+    def __call__(self, tally: Tally, elapsed: float) -> None:
+        """Takes the counts, some five times a second; scrapes come from other threads and see the last ones."""
+        fresh = np.array(tally.latencies[self._latencies_seen :])
+        self._latencies_seen += len(fresh)
+        self._latency_sum += float(fresh.sum())
+        np.add.at(self._buckets, np.searchsorted(BUCKETS, fresh), 1)
+        self._families = list(self._describe(tally, elapsed))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the families."""
+        return iter(self._families)
+
+    def _describe(self, tally: Tally, elapsed: float) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "repserve_bench_requests", "Requests that ended, by gRPC status code.", labels=("model", "code")
+        )
+        for code, count in tally.statuses.items():
+            requests.add_metric([*self._labels, code], count)
+        yield requests
+        yield self._counter("images", "Images answered.", tally.images)
+        yield self._counter("retries", "Attempts that were made again.", tally.retries.total())
+        yield self._gauge("fps", "Images answered a second since the start.", tally.images / elapsed if elapsed else 0)
+        done = share_done(tally, elapsed, requests=self._requests, seconds=self._seconds)
+        yield self._gauge("progress_ratio", "How much of the replay is done, 0 to 1.", done)
+        yield self._gauge("elapsed_seconds", "Time since the start of the replay.", elapsed)
+        lag = tally.worst_send_lag
+        yield self._gauge("send_lag_seconds", "Longest time by which the client sent a request later than due.", lag)
+        for name, share in (("top1", tally.accuracy.top1), ("top5", tally.accuracy.top5)):
+            if self._accuracy and share is not None:
+                text = f"Share of the labelled images answered so far, 0 to 1, that count as {name[:3]}-{name[3]}."
+                yield self._gauge(f"{name}_ratio", text, share)
+        latency = HistogramMetricFamily(
+            "repserve_bench_latency_seconds",
+            "Time to the answer: from sending in a closed loop, from when the request was due in an open one.",
+            labels=("model",),
+        )
+        sums = np.cumsum(self._buckets)
+        edges = [*(f"{edge}" for edge in BUCKETS), "+Inf"]
+        latency.add_metric(
+            self._labels, [(edge, float(count)) for edge, count in zip(edges, sums, strict=True)], self._latency_sum
+        )
+        yield latency
+
+    def _counter(self, name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"repserve_bench_{name}", text, labels=("model",))
+        family.add_metric(self._labels, value)
+        return family
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"repserve_bench_{name}", text, labels=("model",))
+        family.add_metric(self._labels, value)
+        return family
+
+
+@contextlib.contextmanager
+def exported(collector: BenchCollector, *, port: int | None, pushgateway: str | None) -> Iterator[str | None]:
+    """Shows the collector's figures on a port of 0.0.0.0 inside the block, and pushes them after it.
+
+    Args:
+        collector: What to show.
+        port: The port, 0 for a free one; None shows them nowhere.
+        pushgateway: URL of a Pushgateway; None pushes nowhere.
+
+    Yields:
+        URL of the metrics, or None.
+
+    Raises:
+        MetricsError: The port is taken, or the Pushgateway does not take them.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    server, url = None, None
+    if port is not None:
+        try:
+            server, thread = start_http_server(port, registry=registry)
+        except OSError as error:
+            raise MetricsError(f"cannot show metrics on port {port}: {error}") from error
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+    try:
+        yield url
+    finally:
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+            thread.join(PUSH_TIMEOUT)
+    if pushgateway is not None:
+        try:
+            push_to_gateway(pushgateway, job=JOB, registry=registry, timeout=PUSH_TIMEOUT)
+        except (OSError, ValueError) as error:
+            raise MetricsError(f"the Pushgateway at {pushgateway} does not take the figures: {error}") from error

@@ -1,0 +1,181 @@
+"""``repserve bench saturate``: the highest rate at which a server's p99 stays under a bound."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from repserve_bench.arrivals import Arrivals
+from repserve_bench.environment import describe_environment
+from repserve_bench.load import run_load
+from repserve_bench.progress import make_display
+from repserve_bench.report_file import SATURATE, SCHEMA_VERSION
+from repserve_bench.search import highest_passing
+from repserve_bench.served_model import describe_instances, is_simulated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from repserve_bench.load import LoadResult
+    from repserve_bench.load_options import Prepared
+
+KEPT_UP = 0.95
+"""Share of the offered requests that must be answered within the measured time, or the queue was growing."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that was tried; times in seconds, rates in requests a second."""
+
+    rate: float
+    answered_per_second: float
+    p50_seconds: float | None
+    p99_seconds: float | None
+    failed: int
+    client_bound: bool
+    complaint: str
+    """Why it did not pass; empty when it did."""
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The outcome of a search."""
+
+    p99_bound: float
+    steps: tuple[Step, ...]
+    best: float | None
+    """The highest rate that passed; None when none did."""
+    interrupted: bool = False
+
+    @property
+    def best_step(self) -> Step | None:
+        """What was measured at the best rate."""
+        return next((step for step in self.steps if step.rate == self.best and not step.complaint), None)
+
+
+def find_saturation(
+    prepared: Prepared, console: Console, *, p99_bound: float, seconds: float, start: float, in_flight: int
+) -> Saturation:
+    """Offers Poisson loads of different rates until the highest that passes is known to 5 %.
+
+    Args:
+        prepared: Images, model and how to send.
+        console: Where each step is printed.
+        p99_bound: Seconds that the p99 may reach.
+        seconds: Length of a step.
+        start: The first rate, in requests a second.
+        in_flight: Requests that may be in flight.
+
+    Raises:
+        LoadError: A load could not be made.
+    """
+    steps: list[Step] = []
+
+    def passes(rate: float) -> bool:
+        settings = replace(
+            prepared.settings,
+            arrivals=Arrivals(rate, seed=len(steps)),
+            concurrency=in_flight,
+            seconds=seconds,
+            requests=0,
+            retries=False,
+        )
+        with make_display(console, requests=0, seconds=seconds, accuracy=False) as display:
+            result = run_load(prepared.dataset.samples, settings, display)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        step = judge(result, rate, p99_bound=p99_bound)
+        steps.append(step)
+        console.print(_line(step), highlight=False, soft_wrap=True)
+        return not step.complaint
+
+    try:
+        best = highest_passing(passes, start=start)
+    except KeyboardInterrupt:
+        if not steps:
+            raise
+        passed = [step.rate for step in steps if not step.complaint]
+        return Saturation(p99_bound, tuple(steps), max(passed, default=None), interrupted=True)
+    return Saturation(p99_bound, tuple(steps), best)
+
+
+def judge(result: LoadResult, rate: float, *, p99_bound: float) -> Step:
+    """Says whether a load at ``rate`` passed, and else why not."""
+    tally = result.tally
+    per_second = len(tally.latencies) / result.elapsed if result.elapsed else 0.0
+    p99 = tally.percentile(99)
+    offered = tally.requests / rate if rate else 0.0
+    if tally.failed:
+        complaint = f"{tally.failed} requests failed"
+    elif p99 is None:
+        complaint = "nothing was answered"
+    elif p99 > p99_bound:
+        complaint = f"p99 {1000 * p99:.1f} ms is above {1000 * p99_bound:g} ms"
+    elif result.elapsed > offered / KEPT_UP + p99_bound:
+        complaint = f"answered {per_second:.0f} of {rate:.0f} requests/s: it does not keep up"
+    else:
+        complaint = ""
+    return Step(
+        rate=rate,
+        answered_per_second=per_second,
+        p50_seconds=tally.percentile(50),
+        p99_seconds=p99,
+        failed=tally.failed,
+        client_bound=result.client_bound,
+        complaint=complaint,
+    )
+
+
+def saturation_table(found: Saturation, title: str) -> Table:
+    """Returns the steps by their rate, as a table for a terminal."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for column in ("offered/s", "answered/s", "p50 ms", "p99 ms", "failed"):
+        table.add_column(column, justify="right")
+    table.add_column("passed")
+    for step in sorted(found.steps, key=lambda step: step.rate):
+        cells = (f"{step.rate:.1f}", f"{step.answered_per_second:.1f}", _ms(step.p50_seconds), _ms(step.p99_seconds))
+        table.add_row(*cells, f"{step.failed}", step.complaint or "yes")
+    return table
+
+
+def saturation_json(found: Saturation, prepared: Prepared) -> dict[str, object]:
+    """Returns everything as JSON values."""
+    model = prepared.model
+    return {
+        "schema": SATURATE,
+        "schema_version": SCHEMA_VERSION,
+        "environment": describe_environment(),
+        "settings": asdict(prepared.settings),
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "simulated": is_simulated(model),
+            **describe_instances(model),
+        },
+        "simulated": is_simulated(model),
+        "p99_bound_seconds": found.p99_bound,
+        "requests_per_second": found.best,
+        "interrupted": found.interrupted,
+        "steps": [asdict(step) for step in found.steps],
+    }
+
+
+def warnings(steps: Sequence[Step]) -> list[str]:
+    """Returns what a reader must know: that the client, not the server, may be what gave out."""
+    if any(step.client_bound for step in steps):
+        return ["At some rates a load process used more than 90 % of a core: the client may be what was saturated."]
+    return []
+
+
+def _line(step: Step) -> str:
+    verdict = step.complaint or "passed"
+    return f"{step.rate:8.1f} requests/s: p99 {_ms(step.p99_seconds)} ms, {verdict}"
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:.2f}"

@@ -1,0 +1,228 @@
+"""``repserve bench sweep``: throughput and latency over concurrency and over settings of the server."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from repserve_bench.environment import describe_environment
+from repserve_bench.load import LoadError, run_load
+from repserve_bench.load_options import prepare
+from repserve_bench.progress import make_display
+from repserve_bench.report_file import SCHEMA_VERSION, SWEEP
+from repserve_bench.served_model import describe_instances, is_simulated
+from repserve_bench.server_process import ServerProcess, ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from repserve_bench.load_options import LoadOptions, Prepared
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination; times in seconds."""
+
+    concurrency: int
+    server: dict[str, str]
+    """Settings of a server that the sweep started, such as max_batch; empty for one that ran already."""
+    fps: float
+    p50_seconds: float | None
+    p99_seconds: float | None
+    mean_batch_size: float | None
+    client_cpu_milliseconds: float
+    """For an image, of the load processes."""
+    server_cpu_milliseconds: float | None
+    """For an image, of a server that the sweep started."""
+    stable: bool
+    client_bound: bool
+    failed: int
+
+
+@dataclass
+class Sweep:
+    """The points in the order in which they were measured."""
+
+    prepared: Prepared
+    """Images, model and how they are sent, of the first server."""
+    points: list[Point] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed at any point."""
+        return sum(point.failed for point in self.points)
+
+
+@dataclass(frozen=True)
+class OwnServers:
+    """The servers that a sweep starts: one for each combination."""
+
+    model_repository: Path
+    device: str
+    varied: Mapping[str, Sequence[str]]
+    """Values of settings of ``repserve serve``, by name; one server for each combination."""
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """A server to measure."""
+
+    prepared: Prepared
+    server: ServerProcess | None = None
+    values: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return "".join(f"{name} {value}, " for name, value in self.values.items())
+
+
+def sweep(
+    load: LoadOptions,
+    servers: OwnServers | None,
+    concurrencies: Sequence[int],
+    seconds: float,
+    console: Console,
+) -> Sweep:
+    """Measures every combination; after Ctrl-C what was measured until then is returned.
+
+    Args:
+        load: Images, model and how to send.
+        servers: Which servers to start; None measures the one that runs at the load's address.
+        concurrencies: Requests in flight.
+        seconds: Length of each measurement.
+        console: Where progress is shown.
+
+    Raises:
+        DatasetError: There are no images, or none in common with the labels.
+        LoadError: A load could not be made.
+        ServerError: A server did not start.
+    """
+    found: Sweep | None = None
+    for condition in _conditions(load, servers):
+        found = found or Sweep(condition.prepared)
+        for concurrency in concurrencies:
+            console.print(f"{condition.describe()}{concurrency} in flight", highlight=False)
+            point = _measure(condition, concurrency, seconds, console)
+            if point is None:
+                found.interrupted = True
+                return found
+            found.points.append(point)
+    if found is None:
+        raise LoadError("there is nothing to sweep: name at least one value of each setting")
+    return found
+
+
+def _conditions(load: LoadOptions, servers: OwnServers | None) -> Iterator[_Condition]:
+    if servers is None:
+        yield _Condition(prepare(load))
+        return
+    for combination in product(*servers.varied.values()):
+        values = dict(zip(servers.varied, combination, strict=True))
+        flags = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
+        settings = ServerSettings(
+            model_repository=servers.model_repository,
+            device=servers.device,
+            models=(load.model,) if load.model else (),
+            extra=flags,
+        )
+        with ServerProcess(settings) as server:
+            yield _Condition(prepare(replace(load, server=server.address)), server, values)
+
+
+def _measure(condition: _Condition, concurrency: int, seconds: float, console: Console) -> Point | None:
+    prepared, server = condition.prepared, condition.server
+    settings = replace(prepared.settings, concurrency=concurrency, seconds=seconds, requests=0)
+    before = server.cpu_seconds() if server else 0.0
+    with make_display(console, requests=0, seconds=seconds, accuracy=False) as display:
+        result = run_load(prepared.dataset.samples, settings, display)
+    if result.interrupted:
+        return None
+    tally, server_cpu = result.tally, None
+    if server is not None and tally.images:
+        # Warming up is the server's work too, but no image of it is counted.
+        server_cpu = None if settings.warm_up_seconds else 1000 * (server.cpu_seconds() - before) / tally.images
+    return Point(
+        concurrency=concurrency,
+        server=condition.values,
+        fps=result.fps,
+        p50_seconds=tally.percentile(50),
+        p99_seconds=tally.percentile(99),
+        mean_batch_size=tally.mean_batch_size,
+        client_cpu_milliseconds=1000 * result.cpu_seconds / tally.images if tally.images else 0.0,
+        server_cpu_milliseconds=server_cpu,
+        stable=result.stability.stable,
+        client_bound=result.client_bound,
+        failed=tally.failed,
+    )
+
+
+def sweep_table(found: Sweep) -> Table:
+    """Returns the points as a table for a terminal; simulated devices are marked."""
+    model = found.prepared.model
+    title = f"{model.name} at {', '.join(describe_instances(model)['devices']) or 'a server that does not tell'}"
+    if is_simulated(model):
+        title = f"SIMULATED: {title}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    varied = found.points[0].server if found.points else {}
+    for column in (*(name.replace("_", "\n") for name in varied), *COLUMNS):
+        table.add_column(column, justify="right")
+    for point in found.points:
+        table.add_row(*point.server.values(), *(_cell(value) for value in _cells(point)))
+    return table
+
+
+def sweep_json(found: Sweep) -> dict[str, object]:
+    """Returns everything as JSON values; times in seconds."""
+    model = found.prepared.model
+    return {
+        "schema": SWEEP,
+        "schema_version": SCHEMA_VERSION,
+        "environment": describe_environment(),
+        "settings": asdict(found.prepared.settings),
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "simulated": is_simulated(model),
+            **describe_instances(model),
+        },
+        "interrupted": found.interrupted,
+        "points": [asdict(point) for point in found.points],
+    }
+
+
+COLUMNS = (
+    *("in\nflight", "fps", "p50\nms", "p99\nms", "mean\nbatch"),
+    *("client\nCPU-ms", "server\nCPU-ms", "failed", "note"),
+)
+
+
+def _cells(point: Point) -> tuple[float | str | None, ...]:
+    notes = [note for note, true in (("not stable", not point.stable), ("client busy", point.client_bound)) if true]
+    return (
+        point.concurrency,
+        round(point.fps, 1),
+        _milliseconds(point.p50_seconds),
+        _milliseconds(point.p99_seconds),
+        point.mean_batch_size,
+        point.client_cpu_milliseconds,
+        point.server_cpu_milliseconds,
+        point.failed,
+        ", ".join(notes),
+    )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
+
+
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,94 @@
+"""Whether a measurement has settled: its figures in windows of time, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from repserve_bench.tally import Tally
+
+COMPARED = 3
+"""Windows in a row that must agree; as many as perf_analyzer asks for."""
+TOLERANCE = 0.1
+"""Share by which their throughput and p99 may be away from their means."""
+MICROSECOND = 1e-6
+"""How exact the length of a window is taken: a run of exactly three windows has three."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What ended in a stretch of time."""
+
+    requests: int
+    """Answered requests."""
+    per_second: float
+    p50_seconds: float
+    p99_seconds: float
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The windows of a run and what they say."""
+
+    window_seconds: float
+    windows: tuple[Window, ...]
+
+    @property
+    def last(self) -> tuple[Window, ...]:
+        """The windows that are compared; fewer when the run was too short."""
+        return self.windows[-COMPARED:]
+
+    @property
+    def stable(self) -> bool:
+        """Whether the last windows agree in throughput and p99."""
+        return not self.complaint
+
+    @property
+    def complaint(self) -> str:
+        """Why the run is not called stable; empty when it is."""
+        if len(self.last) < COMPARED:
+            return (
+                f"too short to tell: {len(self.windows)} windows of {self.window_seconds:g} s, {COMPARED} are compared"
+            )
+        for name, values in (
+            ("throughput", [window.per_second for window in self.last]),
+            ("p99", [window.p99_seconds for window in self.last]),
+        ):
+            spread = spread_of(values)
+            if spread > TOLERANCE:
+                return (
+                    f"not stable: {name} of the last {COMPARED} windows of {self.window_seconds:g} s is up to "
+                    f"{100 * spread:.0f} % away from its mean, {100 * TOLERANCE:.0f} % are allowed"
+                )
+        return ""
+
+
+def spread_of(values: Sequence[float]) -> float:
+    """Returns the largest distance from the mean, as a share of it; infinite where the mean is 0."""
+    mean = sum(values) / len(values)
+    return max(abs(value - mean) for value in values) / mean if mean else float("inf")
+
+
+def cut_into_windows(tally: Tally, started: float, elapsed: float, length: float) -> Stability:
+    """Cuts a run into windows; what is left at its end is in none.
+
+    Args:
+        tally: What the run counted.
+        started: ``time.monotonic()`` at its start.
+        elapsed: Its seconds so far.
+        length: Seconds of a window.
+    """
+    count = int((elapsed + MICROSECOND) // length)
+    ended, latencies = np.array(tally.ended), np.array(tally.latencies)
+    numbers = np.floor((ended - started) / length)
+    windows = []
+    for number in range(count):
+        seconds = latencies[numbers == number]
+        percentiles = np.percentile(seconds, (50, 99), method="inverted_cdf") if len(seconds) else (0.0, 0.0)
+        windows.append(Window(len(seconds), len(seconds) / length, float(percentiles[0]), float(percentiles[1])))
+    return Stability(length, tuple(windows))

@@ -13,12 +13,12 @@ help:  ## Show this list
 .venv/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing RepServe into .venv (server, bench, dev) ..."
-	@$(PIP) --constraint constraints.txt --editable '.[server,bench,dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[server,bench,mlperf,traces,dev]'
 	@touch $@
 
 .venv/installed-convert: .venv/installed
 	@echo "Adding torch and scikit-learn to .venv (convert) ..."
-	@$(PIP) --constraint constraints.txt --editable '.[server,bench,dev,convert]'
+	@$(PIP) --constraint constraints.txt --editable '.[server,bench,mlperf,traces,dev,convert]'
 	@touch $@
 
 demo: .venv/installed  ## Serve real images, replay a labelled set, print the guide's table

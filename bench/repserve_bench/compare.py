@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 
 Better = Literal["higher", "lower", "neither"]
 
-FIGURES: tuple[tuple[str, tuple[str, ...], float, int, Better], ...] = (
-    ("throughput, fps", ("fps",), 1, 1, "higher"),
-    ("p50, ms", ("latency_seconds", "p50"), 1000, 2, "lower"),
-    ("p90, ms", ("latency_seconds", "p90"), 1000, 2, "lower"),
-    ("p99, ms", ("latency_seconds", "p99"), 1000, 2, "lower"),
-    ("p99.9, ms", ("latency_seconds", "p99.9"), 1000, 2, "lower"),
-    ("top-1, %", ("accuracy", "top1"), 100, 2, "higher"),
-    ("top-5, %", ("accuracy", "top5"), 100, 2, "higher"),
-    ("failed requests", ("failed_requests",), 1, 0, "lower"),
-    ("mean batch size", ("mean_batch_size",), 1, 2, "neither"),
-    ("mean decode, ms", ("mean_decode_seconds",), 1000, 2, "lower"),
-    ("mean queue, ms", ("mean_queue_seconds",), 1000, 2, "lower"),
-    ("mean compute, ms", ("mean_compute_seconds",), 1000, 2, "lower"),
-    ("client CPU-ms a request", ("client", "cpu_milliseconds_per_request"), 1, 3, "lower"),
+Noise = Literal["throughput", "p99", "none"]
+
+FIGURES: tuple[tuple[str, tuple[str, ...], float, int, Better, Noise], ...] = (
+    ("throughput, fps", ("fps",), 1, 1, "higher", "throughput"),
+    ("p50, ms", ("latency_seconds", "p50"), 1000, 2, "lower", "throughput"),
+    ("p90, ms", ("latency_seconds", "p90"), 1000, 2, "lower", "p99"),
+    ("p99, ms", ("latency_seconds", "p99"), 1000, 2, "lower", "p99"),
+    ("p99.9, ms", ("latency_seconds", "p99.9"), 1000, 2, "lower", "p99"),
+    ("top-1, %", ("accuracy", "top1"), 100, 2, "higher", "none"),
+    ("top-5, %", ("accuracy", "top5"), 100, 2, "higher", "none"),
+    ("failed requests", ("failed_requests",), 1, 0, "lower", "none"),
+    ("mean batch size", ("mean_batch_size",), 1, 2, "neither", "none"),
+    ("mean decode, ms", ("mean_decode_seconds",), 1000, 2, "lower", "throughput"),
+    ("mean queue, ms", ("mean_queue_seconds",), 1000, 2, "lower", "throughput"),
+    ("mean compute, ms", ("mean_compute_seconds",), 1000, 2, "lower", "throughput"),
+    ("client CPU-ms a request", ("client", "cpu_milliseconds_per_request"), 1, 3, "lower", "throughput"),
 )
-"""Name, where it is in the report, factor to the unit of the name, digits, and which way is better."""
+"""Name, where it is in the report, factor to the unit of the name, digits, which way is better, and what of the
+runs' windows tells how much of a difference is noise."""
 CONDITIONS = (
     ("model", ("model", "name")),
     ("version", ("model", "version")),
@@ -59,6 +62,8 @@ class Change:
     after: float | None
     digits: int
     better: Better
+    noise: float
+    """Share by which a difference may be noise."""
 
     @property
     def ratio(self) -> float | None:
@@ -67,9 +72,11 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """better, worse, or nothing to say."""
+        """better, worse, within noise, or nothing to say."""
         if self.before is None or self.after is None or self.better == "neither" or self.before == self.after:
             return ""
+        if self.ratio is not None and abs(self.ratio - 1) <= self.noise:
+            return "within noise"
         return "better" if (self.after > self.before) == (self.better == "higher") else "worse"
 
 
@@ -80,22 +87,27 @@ class Comparison:
     changes: tuple[Change, ...]
     differing: tuple[str, ...]
     """What was not the same in both, with both values."""
-    noise: float
-    """Share by which the throughput of a window of either run was away from its mean, at most."""
+    noise: Mapping[Noise, float]
+    """Share by which the throughput, and the p99, of a window of either run was away from its mean, at most."""
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     """Compares two reports of ``repserve bench run``."""
+    noise: dict[Noise, float] = {
+        "throughput": max(_noise(report, "per_second") for report in (before, after)),
+        "p99": max(_noise(report, "p99_seconds") for report in (before, after)),
+        "none": 0.0,
+    }
     changes = tuple(
-        Change(name, _scaled(before, path, factor), _scaled(after, path, factor), digits, better)
-        for name, path, factor, digits, better in FIGURES
+        Change(name, _scaled(before, path, factor), _scaled(after, path, factor), digits, better, noise[kind])
+        for name, path, factor, digits, better, kind in FIGURES
     )
     differing = tuple(
         f"{name}: {first} and {second}"
         for name, path in CONDITIONS
         if (first := _find(before, path)) != (second := _find(after, path))
     )
-    return Comparison(changes, differing, max(_noise(before), _noise(after)))
+    return Comparison(changes, differing, noise)
 
 
 def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
@@ -107,8 +119,6 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
         if change.before is None and change.after is None:
             continue
         ratio, verdict = change.ratio, change.verdict
-        if verdict and ratio is not None and abs(ratio - 1) <= found.noise:
-            verdict = "within noise"
         style = {"better": "green", "worse": "red"}.get(verdict, "")
         cells = (_text(change.before, change.digits), _text(change.after, change.digits))
         table.add_row(change.name, *cells, "-" if ratio is None else f"{ratio:.3f}", verdict, style=style)
@@ -127,9 +137,9 @@ def _scaled(document: Mapping[str, Any], path: tuple[str, ...], factor: float) -
     return None if value is None else factor * float(value)
 
 
-def _noise(document: Mapping[str, Any]) -> float:
-    rates = [float(window["per_second"]) for window in document["stability"]["windows"]]
-    return min(1.0, spread_of(rates)) if rates else 0.0
+def _noise(document: Mapping[str, Any], figure: str) -> float:
+    values = [float(window[figure]) for window in document["stability"]["windows"]]
+    return min(1.0, spread_of(values)) if values else 0.0
 
 
 def _text(value: float | None, digits: int) -> str:

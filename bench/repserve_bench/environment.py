@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ PACKAGES = (
     "openvino",
     "onnxruntime",
 )
+GIT_TIMEOUT = 10.0
 
 
 def cpu_model() -> str:
@@ -30,16 +32,33 @@ def cpu_model() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
+def source_commit() -> str | None:
+    """Returns the commit that runs, with ``-dirty`` where files differ from it; None for an installed package."""
+    source = Path(__file__).resolve()
+    try:
+        _git(source.parent, "ls-files", "--error-unmatch", source.name)
+        return _git(source.parent, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def describe_environment() -> dict[str, object]:
     """Returns what a reader of a report needs to judge its figures."""
     return {
         "date_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
         "cores": available_cpus(),
+        "commit": source_commit(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
     }
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT)
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -9,7 +9,7 @@ import click
 
 from repserve_bench.command import INTERRUPTED, exit_with
 from repserve_bench.html.page import write_page
-from repserve_bench.load_options import EXISTING_FOLDER, OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.load_options import OUTPUT_FILE, SECONDS, load_options, prepare
 from repserve_bench.report_file import write_json
 from repserve_bench.saturation import find_saturation, saturation_json, saturation_table
 from repserve_bench.saturation import warnings as saturation_warnings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from repserve_bench.load_options import LoadOptions
 
+FOLDER = click.Path(file_okay=False, path_type=Path)
 CONCURRENCIES = "1,2,4,8,16,32,64"
 
 
@@ -50,7 +51,7 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
 )
 @click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each measurement.")
 @click.option("--device", help="Start a server on this device for each combination, instead of using --server.")
-@click.option("--model-repository", type=EXISTING_FOLDER, default=Path("model_repo"), show_default=True)
+@click.option("--model-repository", type=FOLDER, default=Path("model_repo"), show_default=True, help="With --device.")
 @click.option("--vary", multiple=True, help="With --device: SETTING=VALUE,VALUE of repserve serve, as max-batch=1,16.")
 @click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="The figures.")
 @click.option("--html", type=OUTPUT_FILE, help="Also draw them, as one HTML file.")
@@ -70,6 +71,8 @@ def sweep(
     Exits with 1 when a request failed, and with 130 after Ctrl-C.
     """
     varied = dict(_parse_setting(text) for text in vary)
+    if device is not None and not model_repository.is_dir():
+        raise click.UsageError(f"--model-repository: there is no folder {model_repository}")
     if varied and device is None:
         raise click.UsageError("--vary needs --device: it is about servers that the sweep starts")
 

@@ -32,7 +32,10 @@ def compare(before: Path, after: Path) -> None:
         console.print(comparison_table(found, (before.stem, after.stem)))
         for difference in found.differing:
             console.print(f"Not the same: {difference}", highlight=False, soft_wrap=True, style="yellow")
-        noise = f"Noise: windows of a run are up to {100 * found.noise:.1f} % away from its mean throughput."
+        noise = (
+            f"Noise: windows of a run are up to {100 * found.noise['throughput']:.1f} % away from its mean throughput, "
+            f"and up to {100 * found.noise['p99']:.1f} % from its mean p99."
+        )
         console.print(noise, highlight=False, soft_wrap=True)
         return 0
 

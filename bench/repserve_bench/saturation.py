@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from repserve_bench.load import LoadResult
     from repserve_bench.load_options import Prepared
 
-KEPT_UP = 0.95
-"""Share of the offered requests that must be answered within the measured time, or the queue was growing."""
+BACKLOG_SHARE = 0.05
+"""Of a step's length: when the last answer comes later than that after the last request, beyond the bound of the p99,
+the queue was growing."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Step:
     """One rate that was tried; times in seconds, rates in requests a second."""
 
     rate: float
+    sent_per_second: float
+    """The rate as it came out: random arrivals differ from the rate they are drawn for."""
     answered_per_second: float
     p50_seconds: float | None
     p99_seconds: float | None
@@ -89,7 +92,7 @@ def find_saturation(
             result = run_load(prepared.dataset.samples, settings, display)
         if result.interrupted:
             raise KeyboardInterrupt
-        step = judge(result, rate, p99_bound=p99_bound)
+        step = judge(result, rate, seconds=seconds, p99_bound=p99_bound)
         steps.append(step)
         console.print(_line(step), highlight=False, soft_wrap=True)
         return not step.complaint
@@ -104,24 +107,25 @@ def find_saturation(
     return Saturation(p99_bound, tuple(steps), best)
 
 
-def judge(result: LoadResult, rate: float, *, p99_bound: float) -> Step:
-    """Says whether a load at ``rate`` passed, and else why not."""
+def judge(result: LoadResult, rate: float, *, seconds: float, p99_bound: float) -> Step:
+    """Says whether a load whose requests were due within ``seconds`` passed, and else why not."""
     tally = result.tally
     per_second = len(tally.latencies) / result.elapsed if result.elapsed else 0.0
     p99 = tally.percentile(99)
-    offered = tally.requests / rate if rate else 0.0
+    backlog = result.elapsed - seconds
     if tally.failed:
         complaint = f"{tally.failed} requests failed"
     elif p99 is None:
         complaint = "nothing was answered"
     elif p99 > p99_bound:
-        complaint = f"p99 {1000 * p99:.1f} ms is above {1000 * p99_bound:g} ms"
-    elif result.elapsed > offered / KEPT_UP + p99_bound:
-        complaint = f"answered {per_second:.0f} of {rate:.0f} requests/s: it does not keep up"
+        complaint = f"p99 is above {1000 * p99_bound:g} ms"
+    elif backlog > BACKLOG_SHARE * seconds + p99_bound:
+        complaint = f"the last answer came {backlog:.2f} s after the last request: it does not keep up"
     else:
         complaint = ""
     return Step(
         rate=rate,
+        sent_per_second=tally.requests / seconds,
         answered_per_second=per_second,
         p50_seconds=tally.percentile(50),
         p99_seconds=p99,
@@ -134,12 +138,12 @@ def judge(result: LoadResult, rate: float, *, p99_bound: float) -> Step:
 def saturation_table(found: Saturation, title: str) -> Table:
     """Returns the steps by their rate, as a table for a terminal."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for column in ("offered/s", "answered/s", "p50 ms", "p99 ms", "failed"):
+    for column in ("rate/s", "sent/s", "answered/s", "p50 ms", "p99 ms", "failed"):
         table.add_column(column, justify="right")
     table.add_column("passed")
     for step in sorted(found.steps, key=lambda step: step.rate):
-        cells = (f"{step.rate:.1f}", f"{step.answered_per_second:.1f}", _ms(step.p50_seconds), _ms(step.p99_seconds))
-        table.add_row(*cells, f"{step.failed}", step.complaint or "yes")
+        rates = (f"{value:.1f}" for value in (step.rate, step.sent_per_second, step.answered_per_second))
+        table.add_row(*rates, _ms(step.p50_seconds), _ms(step.p99_seconds), f"{step.failed}", step.complaint or "yes")
     return table
 
 

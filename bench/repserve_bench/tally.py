@@ -85,5 +85,5 @@ class Tally:
         return float(np.percentile(np.frombuffer(self.latencies), percent, method="inverted_cdf"))
 
     def mean_per_image(self, total: float) -> float | None:
-        """Returns ``total`` over the answered images; None before the first."""
-        return total / self.images if self.images else None
+        """Returns ``total``, a stage's seconds, over the answered images; None where the server tells no stages."""
+        return total / self.images if self.batch_sizes else None

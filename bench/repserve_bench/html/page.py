@@ -20,6 +20,8 @@ THUMBNAIL = 112
 SHOWN_CLASSES = 20
 """Classes in the table of accuracies: those with the lowest."""
 GUIDE_BATCHES = (1, 16)
+GUIDE_CROP = 224
+GUIDE_CLASSES = 1000
 
 
 def write_page(file: Path, documents: Sequence[Mapping[str, Any]]) -> None:
@@ -117,7 +119,7 @@ def _measured_rows(documents: Sequence[Mapping[str, Any]]) -> Iterator[MeasuredR
     for document in documents:
         if document["schema"] == TABLE:
             yield from (MeasuredRow(**row) for row in document["rows"])
-        elif document["schema"] == RUN and document["model"]["max_batch"] in GUIDE_BATCHES:
+        elif document["schema"] == RUN and _comparable(document["model"]):
             model, accuracy = document["model"], document["accuracy"]
             yield MeasuredRow(
                 device=", ".join(model["devices"]),
@@ -132,13 +134,26 @@ def _measured_rows(documents: Sequence[Mapping[str, Any]]) -> Iterator[MeasuredR
             )
 
 
-def _environments(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    found = []
+def _comparable(model: Mapping[str, Any]) -> bool:
+    """Says whether a run belongs beside the guide's figures, which are those of an ImageNet model at 224 by 224."""
+    return model["max_batch"] in GUIDE_BATCHES and model["crop"] == GUIDE_CROP and model["classes"] == GUIDE_CLASSES
+
+
+def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], list[str]]]:
+    """Returns each environment once, with the dates of what was measured in it."""
+    found: list[tuple[dict[str, str], list[str]]] = []
     for document in documents:
         environment = dict(document["environment"])
+        date = str(environment.pop("date_utc"))
         packages = environment.pop("packages", {})
-        environment["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
-        found.append({name.replace("_", " "): str(value) for name, value in environment.items()})
+        described = {name.replace("_", " "): str(value) for name, value in environment.items()}
+        described["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
+        for known, dates in found:
+            if known == described:
+                dates.append(date)
+                break
+        else:
+            found.append((described, [date]))
     return found
 
 

@@ -1,0 +1,147 @@
+"""The bench against a real server through KServe v2, and the commands that make many loads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness import DIGITS, RunningServer, card_predictions
+from repserve_bench.cli import bench
+from repserve_bench.inference_metadata import describe_model
+from repserve_bench.load import LoadError
+from repserve_bench.predictions import read_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VALIDATION = DIGITS / "validation"
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as running:
+        yield running
+
+
+def invoke(command: str, server: RunningServer, *more: object) -> Result:
+    options = [command, "--images", VALIDATION / "images", "--labels", VALIDATION / "val_label.txt"]
+    options += ["--server", server.address, "--limit", IMAGES, *more]
+    return CliRunner().invoke(bench, [str(option) for option in options])
+
+
+def read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("kind", ["encoded", "pixels"])
+@pytest.mark.parametrize("transport", ["stream", "unary", "v2"])
+def test_every_way_gives_the_answers_of_the_trained_network(
+    server: RunningServer, tmp_path: Path, transport: str, kind: str
+) -> None:
+    predictions, output = tmp_path / "predictions.csv", tmp_path / "report.json"
+    result = invoke(
+        *("run", server, "--transport", transport, "--input", kind),
+        *("--predictions", predictions, "--output", output),
+    )
+    assert result.exit_code == 0, result.output
+    card = card_predictions()
+    assert read_predictions(predictions) == {name: card[name] for name in read_predictions(predictions)}
+    report = read(output)
+    assert report["requests"] == report["images"] == IMAGES
+    assert report["settings"]["transport"] == transport
+    assert (report["mean_compute_seconds"] is None) == (transport == "v2"), "v2 tells no stages"
+
+
+def test_several_images_ride_in_a_request_of_v2(server: RunningServer, tmp_path: Path) -> None:
+    output = tmp_path / "report.json"
+    result = invoke(
+        *("run", server, "--transport", "v2", "--input", "pixels", "--images-per-request", 16, "--output", output)
+    )
+    assert result.exit_code == 0, result.output
+    assert (read(output)["requests"], read(output)["images"]) == (3, IMAGES)
+
+
+def test_a_model_that_v2_does_not_know_is_an_error(server: RunningServer) -> None:
+    with pytest.raises(LoadError, match="nothing_like_it"):
+        describe_model(server.address, "nothing_like_it", "", pixels=False)
+
+
+def test_a_sweep_measures_each_concurrency(server: RunningServer, tmp_path: Path) -> None:
+    output, page = tmp_path / "sweep.json", tmp_path / "sweep.html"
+    result = invoke(
+        *("sweep", server, "--concurrency", "1,8", "--seconds", 0.5, "--window", 0.1),
+        *("--output", output, "--html", page),
+    )
+    assert result.exit_code == 0, result.output
+    points = read(output)["points"]
+    assert [point["concurrency"] for point in points] == [1, 8]
+    assert all(point["fps"] > 0 and point["failed"] == 0 for point in points)
+    assert points[1]["fps"] > points[0]["fps"]
+    assert "Throughput and latency" in page.read_text(encoding="utf-8")
+
+
+def test_a_sweep_starts_servers_for_the_settings_it_varies(server: RunningServer, tmp_path: Path) -> None:
+    output = tmp_path / "sweep.json"
+    result = invoke(
+        *("sweep", server, "--device", "cpu", "--model-repository", DIGITS.parent, "--model", "repvgg_digits"),
+        *("--vary", "max-batch=1,16", "--concurrency", "16", "--seconds", 0.5, "--output", output),
+    )
+    assert result.exit_code == 0, result.output
+    points = read(output)["points"]
+    assert [point["server"] for point in points] == [{"max_batch": "1"}, {"max_batch": "16"}]
+    assert points[0]["mean_batch_size"] == 1.0
+    assert points[1]["mean_batch_size"] > 1.0
+    assert all(point["server_cpu_milliseconds"] > 0 for point in points)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--concurrency", "1,x"), "expected whole numbers"),
+        (("--vary", "max-batch=1"), "--vary needs --device"),
+        (("--device", "cpu", "--model-repository", "nowhere"), "there is no folder nowhere"),
+        (("--device", "cpu", "--vary", "max-batch"), "expected SETTING=VALUE"),
+    ],
+)
+def test_a_sweep_of_nothing_is_refused(server: RunningServer, more: tuple[str, ...], said: str) -> None:
+    result = invoke("sweep", server, *more)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_saturate_finds_a_rate_that_it_measured(server: RunningServer, tmp_path: Path) -> None:
+    output = tmp_path / "saturate.json"
+    result = invoke("saturate", server, "--p99-ms", 100, "--seconds", 0.5, "--start", 100, "--output", output)
+    assert result.exit_code == 0, result.output
+    document = read(output)
+    best = next(step for step in document["steps"] if step["rate"] == document["requests_per_second"])
+    assert best["p99_seconds"] <= 0.1
+    assert best["complaint"] == ""
+    assert any(step["complaint"] for step in document["steps"]), "some rate was too high"
+
+
+def test_reports_are_compared_and_drawn(server: RunningServer, tmp_path: Path) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in files:
+        assert invoke("run", server, "--output", file).exit_code == 0
+    compared = CliRunner().invoke(bench, ["compare", *map(str, files)])
+    assert compared.exit_code == 0, compared.output
+    assert "throughput, fps" in compared.output
+    page = tmp_path / "page.html"
+    drawn = CliRunner().invoke(bench, ["report", *map(str, files), "--output", str(page)])
+    assert drawn.exit_code == 0, drawn.output
+    assert page.read_text(encoding="utf-8").count("Histogram of the latency") >= 2
+
+
+def test_another_file_is_no_report(tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    file.write_text('{"schema": "something else"}', encoding="utf-8")
+    result = CliRunner().invoke(bench, ["compare", str(file), str(file)])
+    assert result.exit_code == 1
+    assert "other.json" in result.output

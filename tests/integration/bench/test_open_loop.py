@@ -1,0 +1,152 @@
+"""A server that stops for half a second: an open loop shows it, a closed one hides it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fake_server import FakeServer
+from harness import RunningServer, digit_files
+from repserve_bench.arrivals import Arrivals
+from repserve_bench.dataset import Sample
+from repserve_bench.load import LoadResult, LoadSettings, run_load
+from repserve_bench.payloads import InputSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psutil
+
+    from repserve_bench.tally import Tally
+
+PAUSE = 0.5
+RATE = 100.0
+SECONDS = 3.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as running:
+        yield running
+
+
+class Pause:
+    """Stops processes once, when so many requests have been answered."""
+
+    def __init__(self, processes: list[psutil.Process], after: int) -> None:
+        self._processes = processes
+        self._after = after
+        self._timer: threading.Timer | None = None
+
+    def __call__(self, tally: Tally, _elapsed: float) -> None:
+        if self._timer is None and tally.requests >= self._after:
+            for process in self._processes:
+                process.suspend()
+            self._timer = threading.Timer(PAUSE, self._go_on)
+            self._timer.start()
+
+    def _go_on(self) -> None:
+        for process in self._processes:
+            process.resume()
+
+    def finish(self) -> None:
+        assert self._timer is not None, "the load was over before the server was stopped"
+        self._timer.join(10)
+
+
+def paused_load(server: RunningServer, arrivals: Arrivals | None) -> LoadResult:
+    settings = LoadSettings(
+        server.address,
+        concurrency=1000 if arrivals else 1,
+        arrivals=arrivals,
+        seconds=SECONDS,
+        processes=1,
+        warm_up_seconds=0.2,
+        retries=False,
+        input=InputSettings(model="repvgg_digits"),
+    )
+    pause = Pause(server.children("frontend"), after=50)
+    try:
+        result = run_load([Sample(path, None) for path in digit_files()[:50]], settings, pause)
+    finally:
+        pause.finish()
+    assert result.tally.failed == 0, result.tally.failures
+    return result
+
+
+@pytest.mark.parametrize("distribution", ["constant", "poisson"])
+def test_a_pause_of_the_server_shows_in_the_p99_of_an_open_loop(server: RunningServer, distribution: str) -> None:
+    result = paused_load(server, Arrivals(RATE, distribution, seed=5))  # type: ignore[arg-type]
+    tally = result.tally
+    assert tally.requests == pytest.approx(RATE * SECONDS, rel=0.25), "all that were due were sent"
+    p99 = tally.percentile(99)
+    assert p99 is not None
+    assert p99 > 0.8 * PAUSE
+    late = sum(latency > PAUSE / 2 for latency in tally.latencies)
+    assert late >= 0.3 * RATE * PAUSE, "those due in the first half of the pause waited for more than its half"
+
+
+def test_a_closed_loop_hides_it(server: RunningServer) -> None:
+    tally = paused_load(server, None).tally
+    assert max(tally.latencies) > 0.8 * PAUSE
+    assert sum(latency > PAUSE / 2 for latency in tally.latencies) <= 2, "only what was in flight waited"
+
+
+def test_a_rate_is_kept_whatever_the_answers_take() -> None:
+    released = threading.Event()
+    with FakeServer() as fake:
+        answer = fake.script
+
+        def script(request: object) -> object:
+            released.wait(10)
+            return answer(request)  # type: ignore[arg-type]
+
+        fake.script = script  # type: ignore[assignment]
+        settings = LoadSettings(
+            fake.address,
+            concurrency=1000,
+            arrivals=Arrivals(200.0, "constant"),
+            requests=40,
+            processes=2,
+            input=InputSettings(model="fake"),
+        )
+        outcome: list[LoadResult] = []
+        load = threading.Thread(
+            target=lambda: outcome.append(run_load([Sample(path, None) for path in digit_files()[:4]], settings))
+        )
+        load.start()
+        try:
+            assert fake.wait_for(lambda found: len(found.stream_requests) == 40), (
+                "all are sent, though none is answered"
+            )
+        finally:
+            released.set()
+            load.join(20)
+    assert outcome[0].tally.requests == 40
+
+
+def test_what_waits_for_room_counts_as_latency() -> None:
+    started = threading.Event()
+    with FakeServer() as fake:
+        answer = fake.script
+
+        def script(request: object) -> object:
+            if not started.is_set():
+                started.set()
+                threading.Event().wait(0.3)
+            return answer(request)  # type: ignore[arg-type]
+
+        fake.script = script  # type: ignore[assignment]
+        settings = LoadSettings(
+            fake.address,
+            concurrency=1,
+            arrivals=Arrivals(100.0, "constant"),
+            requests=20,
+            processes=1,
+            input=InputSettings(model="fake"),
+        )
+        tally = run_load([Sample(path, None) for path in digit_files()[:4]], settings).tally
+    assert tally.worst_send_lag > 0.2, "the client could not send it when it was due, and says so"
+    assert sorted(tally.latencies)[-10] > 0.15, "those that were due meanwhile are timed from then"

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from repserve_bench.compare import Change, Comparison, compare, comparison_table
+
+BEFORE: dict[str, Any] = {
+    "fps": 100.0,
+    "latency_seconds": {"p50": 0.010, "p90": 0.015, "p99": 0.020, "p99.9": 0.021},
+    "accuracy": {"top1": 0.72, "top5": 0.9},
+    "failed_requests": 0,
+    "mean_batch_size": 4.0,
+    "mean_decode_seconds": None,
+    "client": {"cpu_milliseconds_per_request": 0.2},
+    "model": {"name": "digits", "devices": ["cpu"]},
+    "stability": {
+        "windows": [{"per_second": 90.0, "p99_seconds": 0.019}, {"per_second": 110.0, "p99_seconds": 0.021}],
+    },
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    after = copy.deepcopy(BEFORE)
+    *parents, last = path.split("/")
+    target = after
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    return after
+
+
+def change(found: Comparison, name: str) -> Change:
+    return next(entry for entry in found.changes if entry.name == name)
+
+
+def test_the_same_report_has_no_verdict() -> None:
+    found = compare(BEFORE, copy.deepcopy(BEFORE))
+    assert not any(entry.verdict for entry in found.changes)
+    assert not found.differing
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name", "verdict"),
+    [
+        ("fps", 150.0, "throughput, fps", "better"),
+        ("fps", 50.0, "throughput, fps", "worse"),
+        ("fps", 109.0, "throughput, fps", "within noise"),
+        ("latency_seconds/p99", 0.030, "p99, ms", "worse"),
+        ("latency_seconds/p99", 0.0205, "p99, ms", "within noise"),
+        ("accuracy/top1", 0.719, "top-1, %", "worse"),
+        ("failed_requests", 3, "failed requests", "worse"),
+        ("mean_batch_size", 9.0, "mean batch size", ""),
+        ("mean_decode_seconds", 0.001, "mean decode, ms", ""),
+    ],
+)
+def test_a_change_is_judged_by_its_own_noise(path: str, value: float, name: str, verdict: str) -> None:
+    assert change(compare(BEFORE, changed(path, value)), name).verdict == verdict
+
+
+def test_the_ratio_is_after_over_before_in_the_unit_of_the_name() -> None:
+    entry = change(compare(BEFORE, changed("latency_seconds/p50", 0.005)), "p50, ms")
+    assert (entry.before, entry.after, entry.ratio) == (10.0, 5.0, 0.5)
+
+
+def test_other_conditions_are_told() -> None:
+    assert compare(BEFORE, changed("model/devices", ["npu:0"])).differing == ("devices: ['cpu'] and ['npu:0']",)
+
+
+def test_the_table_leaves_out_what_neither_has() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(comparison_table(compare(BEFORE, changed("fps", 200.0)), ("before", "after")))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "2.000" in text
+    assert "mean decode" not in text

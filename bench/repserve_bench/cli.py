@@ -13,6 +13,7 @@ from repserve_bench.command import INTERRUPTED, exit_with
 from repserve_bench.guide_table import markdown_table
 from repserve_bench.load_commands import saturate, sweep
 from repserve_bench.load_options import EXISTING_FILE, EXISTING_FOLDER, OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.mlperf.cli import mlperf
 from repserve_bench.offline.cli import offline
 from repserve_bench.predictions import read_predictions
 from repserve_bench.report_commands import compare, report
@@ -38,6 +39,7 @@ def bench() -> None:
 bench.add_command(offline)
 bench.add_command(sweep)
 bench.add_command(saturate)
+bench.add_command(mlperf)
 bench.add_command(compare)
 bench.add_command(report)
 

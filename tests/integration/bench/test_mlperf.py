@@ -1,0 +1,77 @@
+"""LoadGen drives a real server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from click.testing import CliRunner, Result
+
+from fake_server import FakeServer, Refusal
+from harness import DIGITS, RunningServer
+from repserve_bench.cli import bench
+from repserve_bench.mlperf.scenario import SCENARIOS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed: pip install 'repserve[mlperf]'")
+
+VALIDATION = DIGITS / "validation"
+
+
+def mlperf(address: str, folder: Path, *more: object) -> Result:
+    options = ["--images", VALIDATION / "images", "--labels", VALIDATION / "val_label.txt", "--server", address]
+    options += ["--logs", folder / "logs", "--output", folder / "mlperf.json", *more]
+    return CliRunner().invoke(bench, ["mlperf", *map(str, options)])
+
+
+def read(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "mlperf.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_four_scenarios_are_valid_and_as_accurate_as_the_model(tmp_path: Path) -> None:
+    card = json.loads((DIGITS / "model_card.json").read_text(encoding="utf-8"))
+    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
+        result = mlperf(
+            *(server.address, tmp_path, "--seconds", 1, "--server-rate", 200, "--server-latency-ms", 500),
+            *("--accuracy", "--html", tmp_path / "page.html"),
+        )
+    assert result.exit_code == 0, result.output
+    document = read(tmp_path)
+    assert [entry["scenario"] for entry in document["scenarios"]] == list(SCENARIOS)
+    for entry in document["scenarios"]:
+        assert entry["result"] == "VALID", entry
+        assert entry["value"] > 0
+        assert entry["top1"] == pytest.approx(card["top1"], abs=1e-4)
+        summary = (tmp_path / "logs" / entry["scenario"] / "mlperf_log_summary.txt").read_text(encoding="utf-8")
+        assert "Result is : VALID" in summary, "LoadGen's own logs are kept"
+    assert "MLPerf LoadGen: repvgg_digits" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_scenario_whose_requests_fail_is_invalid(tmp_path: Path) -> None:
+    with FakeServer() as fake:
+        answer = fake.script
+        sizes = sorted(path.stat().st_size for path in (VALIDATION / "images").glob("*.jpg"))[:20]
+
+        def script(request: Any) -> Any:  # noqa: ANN401 - of the fake
+            if len(request.encoded_image) in sizes:
+                raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "a bad image")
+            return answer(request)
+
+        fake.script = script
+        result = mlperf(fake.address, tmp_path, "--scenario", "Offline", "--seconds", 0.2)
+    assert result.exit_code == 1
+    assert "INVALID_ARGUMENT: a bad image" in result.output
+    entry = read(tmp_path)["scenarios"][0]
+    assert entry["result"] == "INVALID"
+    assert entry["failed_requests"] > 0
+
+
+def test_no_server_is_one_line(tmp_path: Path) -> None:
+    result = mlperf("127.0.0.1:1", tmp_path)
+    assert result.exit_code == 1
+    assert "start one with 'repserve serve'" in result.output

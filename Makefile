@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-convert lint format protos bench overload planner lock clean
+.PHONY: help demo serve test test-convert lint format protos dashboards metrics-docs bench overload planner lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +33,13 @@ test: .venv/installed  ## All tests that need no torch
 test-convert: .venv/installed-convert  ## The tests of weight conversion and of the model card (adds torch)
 	@$(BIN)/python -m pytest tests -m convert
 
-lint: .venv/installed  ## ruff, mypy --strict, and whether the generated stubs are current
+lint: .venv/installed  ## ruff, mypy --strict, and whether what is generated is current
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python tools/generate_protos.py --check
+	@$(BIN)/python tools/generate_dashboards.py --check
+	@$(BIN)/python tools/generate_metrics_docs.py --check
 
 format: .venv/installed  ## Let ruff rewrite the code
 	@$(BIN)/ruff check --fix .
@@ -45,6 +47,12 @@ format: .venv/installed  ## Let ruff rewrite the code
 
 protos: .venv/installed  ## Generate the gRPC stubs from protos/
 	@$(BIN)/python tools/generate_protos.py
+
+dashboards: .venv/installed  ## Generate the Grafana dashboards from tools/dashboards/
+	@$(BIN)/python tools/generate_dashboards.py
+
+metrics-docs: .venv/installed  ## Generate docs/metrics.md from the code and from deploy/
+	@$(BIN)/python tools/generate_metrics_docs.py
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
 	@$(BIN)/python -m repserve_bench.performance $(if $(IMAGES),--images "$(IMAGES)")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from prometheus_client import CollectorRegistry, push_to_gateway, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from repserve_bench.progress import share_done
+from repserve_server.metric_definition import SECONDS, MetricDefinition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,43 @@ if TYPE_CHECKING:
     from repserve_bench.tally import Tally
 
 JOB = "repserve_bench"
-BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds; those of the server's metrics."""
+MODEL = {"model": ""}
+REQUESTS = MetricDefinition(
+    "repserve_bench_requests",
+    "counter",
+    "Requests that ended, by gRPC status code.",
+    {**MODEL, "code": "gRPC's names: OK, and those of errors"},
+)
+IMAGES = MetricDefinition("repserve_bench_images", "counter", "Images answered.", MODEL)
+RETRIES = MetricDefinition("repserve_bench_retries", "counter", "Attempts that were made again.", MODEL)
+FPS = MetricDefinition("repserve_bench_fps", "gauge", "Images answered a second since the start.", MODEL)
+PROGRESS = MetricDefinition("repserve_bench_progress_ratio", "gauge", "How much of the replay is done, 0 to 1.", MODEL)
+ELAPSED = MetricDefinition("repserve_bench_elapsed_seconds", "gauge", "Time since the start of the replay.", MODEL)
+SEND_LAG = MetricDefinition(
+    "repserve_bench_send_lag_seconds",
+    "gauge",
+    "Longest time by which the client sent a request later than due.",
+    MODEL,
+)
+TOP1 = MetricDefinition(
+    "repserve_bench_top1_ratio",
+    "gauge",
+    "Share of the labelled images so far, 0 to 1, whose best class is right; missing where it would mean nothing.",
+    MODEL,
+)
+TOP5 = MetricDefinition(
+    "repserve_bench_top5_ratio",
+    "gauge",
+    "Share of the labelled images so far, 0 to 1, with the right class among the best five.",
+    MODEL,
+)
+LATENCY = MetricDefinition(
+    "repserve_bench_latency_seconds",
+    "histogram",
+    "Time to the answer: from sending in a closed loop, from when the request was due in an open one.",
+    MODEL,
+)
+DEFINITIONS = (REQUESTS, IMAGES, RETRIES, FPS, PROGRESS, ELAPSED, SEND_LAG, TOP1, TOP5, LATENCY)
 PUSH_TIMEOUT = 10.0
 
 
@@ -45,14 +80,14 @@ class BenchCollector(Collector):
         self._families: list[Metric] = []
         self._latencies_seen = 0
         self._latency_sum = 0.0
-        self._buckets = np.zeros(len(BUCKETS) + 1, np.int64)
+        self._buckets = np.zeros(len(SECONDS) + 1, np.int64)
 
     def __call__(self, tally: Tally, elapsed: float) -> None:
         """Takes the counts, some five times a second; scrapes come from other threads and see the last ones."""
         fresh = np.array(tally.latencies[self._latencies_seen :])
         self._latencies_seen += len(fresh)
         self._latency_sum += float(fresh.sum())
-        np.add.at(self._buckets, np.searchsorted(BUCKETS, fresh), 1)
+        np.add.at(self._buckets, np.searchsorted(SECONDS, fresh), 1)
         self._families = list(self._describe(tally, elapsed))
 
     def collect(self) -> Iterator[Metric]:
@@ -60,43 +95,33 @@ class BenchCollector(Collector):
         return iter(self._families)
 
     def _describe(self, tally: Tally, elapsed: float) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "repserve_bench_requests", "Requests that ended, by gRPC status code.", labels=("model", "code")
-        )
+        requests = REQUESTS.counter_family()
         for code, count in tally.statuses.items():
             requests.add_metric([*self._labels, code], count)
         yield requests
-        yield self._counter("images", "Images answered.", tally.images)
-        yield self._counter("retries", "Attempts that were made again.", tally.retries.total())
-        yield self._gauge("fps", "Images answered a second since the start.", tally.images / elapsed if elapsed else 0)
-        done = share_done(tally, elapsed, requests=self._requests, seconds=self._seconds)
-        yield self._gauge("progress_ratio", "How much of the replay is done, 0 to 1.", done)
-        yield self._gauge("elapsed_seconds", "Time since the start of the replay.", elapsed)
-        lag = tally.worst_send_lag
-        yield self._gauge("send_lag_seconds", "Longest time by which the client sent a request later than due.", lag)
-        for name, share in (("top1", tally.accuracy.top1), ("top5", tally.accuracy.top5)):
+        yield self._counter(IMAGES, tally.images)
+        yield self._counter(RETRIES, tally.retries.total())
+        yield self._gauge(FPS, tally.images / elapsed if elapsed else 0)
+        yield self._gauge(PROGRESS, share_done(tally, elapsed, requests=self._requests, seconds=self._seconds))
+        yield self._gauge(ELAPSED, elapsed)
+        yield self._gauge(SEND_LAG, tally.worst_send_lag)
+        for definition, share in ((TOP1, tally.accuracy.top1), (TOP5, tally.accuracy.top5)):
             if self._accuracy and share is not None:
-                text = f"Share of the labelled images answered so far, 0 to 1, that count as {name[:3]}-{name[3]}."
-                yield self._gauge(f"{name}_ratio", text, share)
-        latency = HistogramMetricFamily(
-            "repserve_bench_latency_seconds",
-            "Time to the answer: from sending in a closed loop, from when the request was due in an open one.",
-            labels=("model",),
-        )
+                yield self._gauge(definition, share)
+        latency = LATENCY.histogram_family()
         sums = np.cumsum(self._buckets)
-        edges = [*(f"{edge}" for edge in BUCKETS), "+Inf"]
-        latency.add_metric(
-            self._labels, [(edge, float(count)) for edge, count in zip(edges, sums, strict=True)], self._latency_sum
-        )
+        edges = [*(f"{edge}" for edge in SECONDS), "+Inf"]
+        buckets = [(edge, float(count)) for edge, count in zip(edges, sums, strict=True)]
+        latency.add_metric(self._labels, buckets, self._latency_sum)
         yield latency
 
-    def _counter(self, name: str, text: str, value: float) -> Metric:
-        family = CounterMetricFamily(f"repserve_bench_{name}", text, labels=("model",))
+    def _counter(self, definition: MetricDefinition, value: float) -> Metric:
+        family = definition.counter_family()
         family.add_metric(self._labels, value)
         return family
 
-    def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(f"repserve_bench_{name}", text, labels=("model",))
+    def _gauge(self, definition: MetricDefinition, value: float) -> Metric:
+        family = definition.gauge_family()
         family.add_metric(self._labels, value)
         return family
 

@@ -1,27 +1,18 @@
-"""The documentation names every setting, model.toml key, metric, protocol field and status that the code has."""
+"""The documentation names every setting, model.toml key, protocol field and status that the code has."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 
 from repserve_protos.v1 import classification_pb2 as pb
-from repserve_server.dataplane.metrics import FrontendMetrics
-from repserve_server.dataplane.models import InstanceInfo, ModelInfo
-from repserve_server.errors import DrainingError, Status
+from repserve_server.errors import Status
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.config import ModelConfig
 from repserve_server.settings import ENVIRONMENT_PREFIX, Settings
-from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.worker.metrics import WorkerMetrics
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -45,7 +36,6 @@ def table(page: str, heading: str) -> dict[str, list[str]]:
 
 SETTINGS = table(OPERATIONS, "Flag")
 MODEL_KEYS = table(OPERATIONS, "Key")
-METRICS = table(OPERATIONS, "Metric")
 STATUSES = table(API, "Status")
 
 
@@ -90,34 +80,6 @@ def test_every_key_of_model_toml_is_documented_with_its_default() -> None:
     expected = _keys(ModelConfig) | _keys(Preprocessing, "preprocessing.")
     del expected["preprocessing"]
     assert {key: row[1] for key, row in MODEL_KEYS.items()} == expected
-
-
-def _families(registry: CollectorRegistry) -> list[Metric]:
-    return list(registry.collect())
-
-
-def test_every_metric_is_documented_with_type_and_labels() -> None:
-    instance = InstanceInfo("cpu", "openvino", "f32", simulated=False, batch_seconds={1: 0.01})
-    info = ModelInfo("model", "1", "ready", "", instances=(instance,))
-    frontend, worker = FrontendMetrics(), WorkerMetrics("model", "1", "cpu")
-    frontend.for_queue("model", "1")
-    frontend.show({("model", "1"): 0}, 0)
-    frontend.count_rejection(DrainingError("draining"))
-    frontend.for_method("Classify").count("OK", 0.1)
-    frontend.count_rejected_image("corrupt")
-    worker.set_figures({"mean": 0.0})
-    server = ServerMetrics(lambda: [info])
-    server.restarts.labels("worker")
-    families = [f for r in (frontend.registry, worker.registry, server.registry) for f in _families(r)]
-    expected = {}
-    for family in families:
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        expected[name] = (family.type, labels)
-    documented = {
-        name: (row[1], {label.strip() for label in row[2].split(",") if label.strip()}) for name, row in METRICS.items()
-    }
-    assert documented == expected
 
 
 @pytest.mark.parametrize("status", Status)

@@ -29,6 +29,7 @@ FLOORS = {
     "files": 1,
     "settings": 1,
     "metrics": 1,
+    "metric_definition": 1,
     "statistics": 1,
     "process": 1,
     "logs": 1,

@@ -4,11 +4,69 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from repserve_server.errors import RepServeError
+from repserve_server.metric_definition import QUEUE_LABELS, MetricDefinition
 
-REQUEST_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+METHODS = ("Classify", "ClassifyStream", "ModelInfer", "ModelStreamInfer", "ModelInfer over HTTP")
+REQUESTS = MetricDefinition(
+    "repserve_requests",
+    "counter",
+    "Requests answered, by gRPC status code; each request of a stream counts.",
+    {"method": METHODS, "code": "gRPC's names: OK, CANCELLED where the client gave up, and those of errors"},
+)
+REQUEST_SECONDS = MetricDefinition(
+    "repserve_request_seconds", "histogram", "Time from a request's arrival to its answer.", {"method": METHODS}
+)
+REJECTED_REQUESTS = MetricDefinition(
+    "repserve_rejected_requests",
+    "counter",
+    "Requests refused without work on the device, by reason.",
+    {"reason": ("queue_full", "deadline", "image", "invalid", "unknown_model", "not_ready", "draining")},
+)
+REQUESTS_IN_FLIGHT = MetricDefinition("repserve_requests_in_flight", "gauge", "Requests taken and not answered yet.")
+IMAGES = MetricDefinition("repserve_images", "counter", "Images classified.")
+DECODE_SECONDS = MetricDefinition(
+    "repserve_decode_seconds", "histogram", "Time to decode, resize and crop an encoded image."
+)
+REJECTED_IMAGES = MetricDefinition(
+    "repserve_rejected_images",
+    "counter",
+    "Images that were not accepted, by kind of fault.",
+    {"kind": ("empty", "unknown_format", "unsupported_format", "animated", "corrupt", "too_large")},
+)
+QUEUE_IMAGES = MetricDefinition("repserve_queue_images", "gauge", "Images between admission and answer.", QUEUE_LABELS)
+QUEUE_SECONDS = MetricDefinition(
+    "repserve_queue_seconds",
+    "histogram",
+    "Time from an image's being ready for the device until its batch started.",
+    QUEUE_LABELS,
+)
+REPLY_SECONDS = MetricDefinition(
+    "repserve_reply_seconds",
+    "histogram",
+    "Time from the device's last answer to a request until the request's own.",
+)
+POISON_IMAGES = MetricDefinition(
+    "repserve_poison_images",
+    "counter",
+    "Images given up because they were on the device at two crashes.",
+    QUEUE_LABELS,
+)
+DEFINITIONS = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    REJECTED_REQUESTS,
+    REQUESTS_IN_FLIGHT,
+    IMAGES,
+    DECODE_SECONDS,
+    REJECTED_IMAGES,
+    QUEUE_IMAGES,
+    QUEUE_SECONDS,
+    REPLY_SECONDS,
+    POISON_IMAGES,
+)
 
 
 @dataclass(frozen=True)
@@ -24,64 +82,17 @@ class FrontendMetrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "repserve_requests",
-            "Requests answered, by gRPC status code.",
-            ("method", "code"),
-            registry=registry,
-        )
-        self._request_seconds = Histogram(
-            "repserve_request_seconds",
-            "Time from a request's arrival to its answer.",
-            ("method",),
-            buckets=REQUEST_SECONDS,
-            registry=registry,
-        )
-        self.decode_seconds = Histogram(
-            "repserve_decode_seconds",
-            "Time to decode, resize and crop an encoded image.",
-            buckets=REQUEST_SECONDS,
-            registry=registry,
-        )
-        self.images = Counter("repserve_images", "Images classified.", registry=registry)
-        self._rejected_images = Counter(
-            "repserve_rejected_images",
-            "Images that could not be decoded, by kind.",
-            ("kind",),
-            registry=registry,
-        )
-        self._rejected_requests = Counter(
-            "repserve_rejected_requests",
-            "Requests refused without work on the device, by reason.",
-            ("reason",),
-            registry=registry,
-        )
-        self._in_flight = Gauge(
-            "repserve_requests_in_flight", "Requests taken and not answered yet.", registry=registry
-        )
-        self.reply_seconds = Histogram(
-            "repserve_reply_seconds",
-            "Time from the device's last answer to a request until the request's own.",
-            buckets=REQUEST_SECONDS,
-            registry=registry,
-        )
-        names = ("model", "version")
-        self._queue_seconds = Histogram(
-            "repserve_queue_seconds",
-            "Time an image waited for the device.",
-            names,
-            buckets=REQUEST_SECONDS,
-            registry=registry,
-        )
-        self._occupied = Gauge(
-            "repserve_queue_images", "Images between admission and answer.", names, registry=registry
-        )
-        self._poison = Counter(
-            "repserve_poison_images",
-            "Images given up because they were on the device at two crashes.",
-            names,
-            registry=registry,
-        )
+        self._requests = REQUESTS.counter(registry)
+        self._request_seconds = REQUEST_SECONDS.histogram(registry)
+        self._rejected_requests = REJECTED_REQUESTS.counter(registry)
+        self._in_flight = REQUESTS_IN_FLIGHT.gauge(registry)
+        self.images = IMAGES.counter(registry)
+        self.decode_seconds = DECODE_SECONDS.histogram(registry)
+        self._rejected_images = REJECTED_IMAGES.counter(registry)
+        self._occupied = QUEUE_IMAGES.gauge(registry)
+        self._queue_seconds = QUEUE_SECONDS.histogram(registry)
+        self.reply_seconds = REPLY_SECONDS.histogram(registry)
+        self._poison = POISON_IMAGES.counter(registry)
 
     def for_queue(self, model: str, version: str) -> QueueMetrics:
         """The series of a model version's queue."""
@@ -115,7 +126,7 @@ class MethodMetrics:
 
     def __init__(self, requests: Counter, seconds: Histogram, method: str) -> None:
         self._requests, self._seconds, self._method = requests, seconds, method
-        self._by_code: dict[str, Counter] = {}
+        self._by_code: dict[str, Counter] = {"OK": requests.labels(method, "OK")}
 
     def count(self, code: str, seconds: float) -> None:
         """Count a request that ended with this status code after ``seconds``."""

@@ -6,14 +6,69 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from repserve_server.dataplane.models import ModelInfo
+from repserve_server.metric_definition import DEVICE_LABELS, MetricDefinition
 from repserve_server.metrics import MergedCollector, Snapshot
 from repserve_server.statistics import Body, StatisticsTotals
 from repserve_server.supervisor.child import Child
+
+ROLES = ("supervisor", "frontend", "worker")
+MODEL_READY = MetricDefinition(
+    "repserve_model_ready",
+    "gauge",
+    "1 when the model answers.",
+    {"model": "", "version": "", "state": ("absent", "unloaded", "loading", "ready", "restarting", "failed")},
+)
+MODEL_LOAD_SECONDS = MetricDefinition(
+    "repserve_model_load_seconds",
+    "gauge",
+    "Time that the slowest ready worker took from its start until its model was loaded, measured and checked.",
+    DEVICE_LABELS,
+)
+INSTANCE_INFO = MetricDefinition(
+    "repserve_instance_info",
+    "gauge",
+    "Number of ready workers by what they run on; simulated ones have no device.",
+    {
+        **DEVICE_LABELS,
+        "backend": "what runs it: acl, openvino, onnxruntime, simulated",
+        "precision": "its arithmetic: f32, bf16, as compiled, none",
+        "simulated": ("true", "false"),
+    },
+)
+RESTARTS = MetricDefinition(
+    "repserve_restarts",
+    "counter",
+    "Processes started again after they ended by themselves.",
+    {"role": ("frontend", "worker")},
+)
+HUNG_WORKERS = MetricDefinition(
+    "repserve_hung_workers",
+    "counter",
+    "Workers killed because they did not answer for `hang_seconds` or `load_seconds`.",
+)
+PROCESS_CPU_SECONDS = MetricDefinition(
+    "repserve_process_cpu_seconds", "counter", "CPU time of the server's processes.", {"role": ROLES}
+)
+PROCESS_MEMORY = MetricDefinition(
+    "repserve_process_resident_memory_bytes",
+    "gauge",
+    "Resident memory of the server's processes; slots they share count in each.",
+    {"role": ROLES},
+)
+DEFINITIONS = (
+    MODEL_READY,
+    MODEL_LOAD_SECONDS,
+    INSTANCE_INFO,
+    RESTARTS,
+    HUNG_WORKERS,
+    PROCESS_CPU_SECONDS,
+    PROCESS_MEMORY,
+)
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -27,15 +82,8 @@ class ServerMetrics:
         self.children = MergedCollector()
         self.statistics = StatisticsTotals()
         self.processes = ProcessCollector()
-        self.restarts = Counter(
-            "repserve_restarts",
-            "Processes started again after they ended by themselves.",
-            ("role",),
-            registry=self.registry,
-        )
-        self.hung_workers = Counter(
-            "repserve_hung_workers", "Workers killed because they did not answer any more.", registry=self.registry
-        )
+        self.restarts = RESTARTS.counter(self.registry)
+        self.hung_workers = HUNG_WORKERS.counter(self.registry)
         self.registry.register(self.children)
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))
@@ -60,19 +108,8 @@ class _ModelCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One series for each model, and one for each worker that is ready."""
-        ready = GaugeMetricFamily(
-            "repserve_model_ready", "1 when the model answers.", labels=("model", "version", "state")
-        )
-        instances = GaugeMetricFamily(
-            "repserve_instance_info",
-            "Ready workers by what they run on; simulated ones have no device.",
-            labels=("model", "version", "device", "backend", "precision", "simulated"),
-        )
-        loads = GaugeMetricFamily(
-            "repserve_model_load_seconds",
-            "Time that the slowest ready worker took from its start until its model was loaded, measured and checked.",
-            labels=("model", "version", "device"),
-        )
+        ready, loads = MODEL_READY.gauge_family(), MODEL_LOAD_SECONDS.gauge_family()
+        instances = INSTANCE_INFO.gauge_family()
         slowest: dict[tuple[str, ...], float] = {}
         counts: dict[tuple[str, ...], int] = {}
         states: dict[tuple[str, ...], float] = {}
@@ -132,14 +169,7 @@ class ProcessCollector(Collector):
             self._seen[pid] = seconds
             cpu[role] = cpu.get(role, 0.0) + seconds
             memory[role] += int(fields[21]) * _PAGE
-        seconds_family = CounterMetricFamily(
-            "repserve_process_cpu_seconds", "CPU time of the server's processes.", labels=("role",)
-        )
-        memory_family = GaugeMetricFamily(
-            "repserve_process_resident_memory_bytes",
-            "Resident memory of the server's processes; slots they share count in each.",
-            labels=("role",),
-        )
+        seconds_family, memory_family = PROCESS_CPU_SECONDS.counter_family(), PROCESS_MEMORY.gauge_family()
         for role, value in cpu.items():
             seconds_family.add_metric((role,), value)
         for role, value in memory.items():

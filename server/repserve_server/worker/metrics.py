@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
 from repserve_server.channel.messages import CloseReason, Outcome
+from repserve_server.metric_definition import DEVICE_LABELS, MetricDefinition
 from repserve_server.statistics import Body, Duration, ModelStatistics
 
-BATCH_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+BATCHES = MetricDefinition(
+    "repserve_batches",
+    "counter",
+    "Batches run, by why they were closed.",
+    {**DEVICE_LABELS, "reason": ("full", "cheapest", "deadline", "alone")},
+)
+BATCH_SIZE = MetricDefinition(
+    "repserve_batch_size",
+    "histogram",
+    "Images in a batch, padding not counted.",
+    DEVICE_LABELS,
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+)
+PADDING_IMAGES = MetricDefinition(
+    "repserve_padding_images", "counter", "Rows of batches that held no image.", DEVICE_LABELS
+)
+COMPUTE_SECONDS = MetricDefinition(
+    "repserve_compute_seconds", "histogram", "Time of a run on the device.", DEVICE_LABELS
+)
+DEVICE_BUSY_SECONDS = MetricDefinition(
+    "repserve_device_busy_seconds", "counter", "Time that the device spent on runs.", DEVICE_LABELS
+)
+FAILED_RUNS = MetricDefinition(
+    "repserve_failed_runs", "counter", "Runs that the device or its runtime failed.", DEVICE_LABELS
+)
+DROPPED_IMAGES = MetricDefinition(
+    "repserve_dropped_images",
+    "counter",
+    "Images that left the queue without being run.",
+    {**DEVICE_LABELS, "reason": ("expired", "cancelled")},
+)
+SLEEP_ERROR = MetricDefinition(
+    "repserve_simulated_sleep_error_seconds",
+    "gauge",
+    "How late a simulated device woke up; not added up over runs.",
+    {**DEVICE_LABELS, "instance": "its number on the device", "statistic": ("mean", "max")},
+)
+DEFINITIONS = (
+    BATCHES,
+    BATCH_SIZE,
+    PADDING_IMAGES,
+    COMPUTE_SECONDS,
+    DEVICE_BUSY_SECONDS,
+    FAILED_RUNS,
+    DROPPED_IMAGES,
+    SLEEP_ERROR,
+)
 
 
 class WorkerMetrics:
@@ -16,53 +62,22 @@ class WorkerMetrics:
 
     def __init__(self, model: str, version: str, device: str, instance: int = 0) -> None:
         self.registry = CollectorRegistry()
-        names = ("model", "version", "device")
         values = (model, version, device)
         registry = self.registry
-        batches = Counter(
-            "repserve_batches", "Batches run, by why they were closed.", (*names, "reason"), registry=registry
-        )
+        batches = BATCHES.counter(registry)
         self._batches: dict[CloseReason, Counter] = {
             reason: batches.labels(*values, reason.name.lower()) for reason in CloseReason if reason != CloseReason.NONE
         }
-        dropped = Counter(
-            "repserve_dropped_images",
-            "Images that left the queue without being run.",
-            (*names, "reason"),
-            registry=registry,
-        )
+        dropped = DROPPED_IMAGES.counter(registry)
         self._dropped: dict[Outcome, Counter] = {
             outcome: dropped.labels(*values, outcome.name.lower()) for outcome in (Outcome.EXPIRED, Outcome.CANCELLED)
         }
-        self._padding = Counter(
-            "repserve_padding_images", "Rows of batches that held no image.", names, registry=registry
-        ).labels(*values)
-        self._size = Histogram(
-            "repserve_batch_size",
-            "Images in a batch, padding not counted.",
-            names,
-            buckets=BATCH_SIZES,
-            registry=registry,
-        ).labels(*values)
-        self._compute = Histogram(
-            "repserve_compute_seconds",
-            "Time of a run on the device.",
-            names,
-            buckets=BATCH_SECONDS,
-            registry=registry,
-        ).labels(*values)
-        self._busy = Counter(
-            "repserve_device_busy_seconds", "Time that the device spent on runs.", names, registry=registry
-        ).labels(*values)
-        self._sleep_error = Gauge(
-            "repserve_simulated_sleep_error_seconds",
-            "How late a simulated device woke up; not added up over runs.",
-            (*names, "instance", "statistic"),
-            registry=registry,
-        )
-        self._failed = Counter(
-            "repserve_failed_runs", "Runs that the device or its runtime failed.", names, registry=registry
-        ).labels(*values)
+        self._size = BATCH_SIZE.histogram(registry).labels(*values)
+        self._padding = PADDING_IMAGES.counter(registry).labels(*values)
+        self._compute = COMPUTE_SECONDS.histogram(registry).labels(*values)
+        self._busy = DEVICE_BUSY_SECONDS.counter(registry).labels(*values)
+        self._failed = FAILED_RUNS.counter(registry).labels(*values)
+        self._sleep_error = SLEEP_ERROR.gauge(registry)
         self._values = (*values, str(instance))
         self._statistics = ModelStatistics(model, version)
 

@@ -1,0 +1,78 @@
+"""A metric as the exporter shows it and as docs/metrics.md tells it, named and described in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Buckets of every duration: from a run on a simulated device to the longest a request should wait."""
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """What a metric is called, is about and is split by."""
+
+    name: str
+    """In code; Prometheus adds ``_total`` to a counter."""
+    kind: Kind
+    text: str
+    """What it counts or measures: the exporter's HELP."""
+    labels: Mapping[str, tuple[str, ...] | str] = field(default_factory=dict)
+    """Each label, with all the values it takes, or with a word on them where they are not known beforehand."""
+    buckets: tuple[float, ...] = SECONDS
+    """Upper bounds of a histogram's buckets."""
+
+    @property
+    def exposed(self) -> str:
+        """The name that a query uses."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels, in the order in which values are given."""
+        return tuple(self.labels)
+
+    def counter(self, registry: CollectorRegistry) -> Counter:
+        """A new counter in the registry.
+
+        Where all values are known beforehand its series start at 0, so that the first count is an increase.
+        """
+        counter = Counter(self.name, self.text, self.label_names, registry=registry)
+        known = [values for values in self.labels.values() if isinstance(values, tuple)]
+        if known and len(known) == len(self.labels):
+            for values in product(*known):
+                counter.labels(*values)
+        return counter
+
+    def gauge(self, registry: CollectorRegistry) -> Gauge:
+        """A new gauge in the registry."""
+        return Gauge(self.name, self.text, self.label_names, registry=registry)
+
+    def histogram(self, registry: CollectorRegistry) -> Histogram:
+        """A new histogram in the registry."""
+        return Histogram(self.name, self.text, self.label_names, buckets=self.buckets, registry=registry)
+
+    def counter_family(self) -> CounterMetricFamily:
+        """An empty family, for a collector that counts elsewhere."""
+        return CounterMetricFamily(self.name, self.text, labels=self.label_names)
+
+    def gauge_family(self) -> GaugeMetricFamily:
+        """An empty family, for a collector that measures when asked."""
+        return GaugeMetricFamily(self.name, self.text, labels=self.label_names)
+
+    def histogram_family(self) -> HistogramMetricFamily:
+        """An empty family, for a collector that keeps its own buckets."""
+        return HistogramMetricFamily(self.name, self.text, labels=self.label_names)
+
+
+QUEUE_LABELS = {"model": "", "version": ""}
+DEVICE_LABELS = {**QUEUE_LABELS, "device": ""}
+"""Labels that several metrics share; their values come from the model repository and the settings."""

@@ -7,7 +7,7 @@ sums, so that totals never fall; its gauges go.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -63,6 +63,16 @@ class MergedCollector(Collector):
         """One family for each name, summed over live and ended processes."""
         with self._lock:
             return iter(list(self._sum()))
+
+    def samples(self, families: Collection[str]) -> list[tuple[str, dict[str, str], float]]:
+        """The series of some families as they are now: name, labels, value."""
+        with self._lock:
+            return [
+                (sample.name, dict(sample.labels), sample.value)
+                for metric in self._sum()
+                if metric.name in families
+                for sample in metric.samples
+            ]
 
     def _sum(self) -> Iterator[Metric]:
         sums = {key: (labels, value) for key, (labels, value) in self._ended.items()}

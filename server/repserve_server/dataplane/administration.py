@@ -27,6 +27,21 @@ class Region:
     byte_size: int
 
 
+@dataclass(frozen=True)
+class Figures:
+    """Counts of the whole server at one moment; rates are the difference of two.
+
+    Attributes:
+        seconds: the moment, on a clock of its own that never goes back.
+        repository_mode: whether models are loaded by request (``explicit``) or as the repository has them.
+        samples: series of /metrics, each its name, labels and value.
+    """
+
+    seconds: float
+    repository_mode: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
 class Administration(Protocol):
     """The server as a whole, as a protocol sees it.
 
@@ -43,6 +58,10 @@ class Administration(Protocol):
 
     async def statistics(self) -> list[ModelStatistics]:
         """The statistics of every model version that was served since the server started."""
+        ...
+
+    async def figures(self) -> Figures:
+        """What a page needs to show how the server is doing."""
         ...
 
     async def register_region(self, region: Region) -> None:

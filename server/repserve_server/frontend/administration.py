@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from repserve_server.dataplane.administration import LogLevel, Region
+from repserve_server.dataplane.administration import Figures, LogLevel, Region
 from repserve_server.statistics import ModelStatistics
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ class RemoteAdministration:
         """See ``Administration.statistics``."""
         answer = await self._dialogue.ask("statistics", {}, ASK_SECONDS)
         return [ModelStatistics.from_body(entry) for entry in answer["models"]]
+
+    async def figures(self) -> Figures:
+        """See ``Administration.figures``."""
+        answer = await self._dialogue.ask("figures", {}, ASK_SECONDS)
+        samples = [(name, labels, value) for name, labels, value in answer["samples"]]
+        return Figures(answer["seconds"], answer["repository_mode"], samples)
 
     async def register_region(self, region: Region) -> None:
         """See ``Administration.register_region``."""

@@ -125,6 +125,10 @@ class InferenceCore:
         """A version's ModelConfig as a dictionary with the names of the .proto file."""
         return configure(self._dataplane.models.find(model, version), self._max_seconds)
 
+    def models(self) -> list[ModelInfo]:
+        """Every version of the repository, as the supervisor describes it."""
+        return self._dataplane.models.infos
+
     def index(self, *, ready_only: bool) -> list[IndexEntry]:
         """Every version of the repository, those that are ready first."""
         entries = [

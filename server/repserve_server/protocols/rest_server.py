@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 
 from repserve_server.errors import InternalError, InvalidRequestError, RepServeError, Status
 from repserve_server.protocols.openapi import describe_routes
+from repserve_server.protocols.page import PageRoutes
 from repserve_server.protocols.rest_v2 import RestRoutes
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class RestServer:
 
     def __init__(self, core: InferenceCore, metrics: FrontendMetrics) -> None:
         self._routes = RestRoutes(core, metrics)
+        self._page = PageRoutes(core)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> None:
@@ -41,7 +43,7 @@ class RestServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        application = create_application(self._routes)
+        application = create_application(self._routes, self._page)
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -59,8 +61,8 @@ class RestServer:
             await self._runner.cleanup()
 
 
-def create_application(routes: RestRoutes) -> web.Application:
-    """All routes, and the OpenAPI document that describes them."""
+def create_application(routes: RestRoutes, page: PageRoutes) -> web.Application:
+    """All routes, the OpenAPI document that describes those of the protocol, and the page."""
     application = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
     table = routes.table()
     document = describe_routes([(method, path) for method, path, _ in table])
@@ -68,7 +70,7 @@ def create_application(routes: RestRoutes) -> web.Application:
     async def openapi(_: web.Request) -> web.Response:
         return web.json_response(document)
 
-    for method, path, handler in [*table, ("GET", OPENAPI_PATH, openapi)]:
+    for method, path, handler in [*table, ("GET", OPENAPI_PATH, openapi), *page.table()]:
         application.router.add_route(method, path, handler)
     return application
 

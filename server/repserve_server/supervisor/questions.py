@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from repserve_server.channel.dialogue import Answerer
 from repserve_server.dataplane.administration import Region
+from repserve_server.dataplane.metrics import IMAGES, QUEUE_IMAGES, REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
 from repserve_server.errors import ModelNotFoundError, NotAllowedError
 from repserve_server.repository.config import RepositoryError
 from repserve_server.repository.scan import scan_model
+from repserve_server.worker.metrics import BATCH_SIZE, DEVICE_BUSY_SECONDS, PADDING_IMAGES
 
 if TYPE_CHECKING:
     from repserve_server.settings import Settings
     from repserve_server.supervisor.catalogue import Catalogue
     from repserve_server.supervisor.fleet import Fleet
+    from repserve_server.supervisor.metrics import ServerMetrics
     from repserve_server.supervisor.regions import RegionTable
+
+FIGURES = {
+    definition.name
+    for definition in (
+        IMAGES,
+        REQUESTS,
+        REQUEST_SECONDS,
+        REQUESTS_IN_FLIGHT,
+        QUEUE_IMAGES,
+        BATCH_SIZE,
+        PADDING_IMAGES,
+        DEVICE_BUSY_SECONDS,
+    )
+}
+"""The metrics that the page shows."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +45,7 @@ Body = dict[str, Any]
 
 
 class Questions:
-    """Answers them; ``count`` asks every process for its statistics and adds them up."""
+    """Answers them; ``refresh`` brings the counts of all processes into ``metrics``."""
 
     def __init__(
         self,
@@ -34,10 +53,12 @@ class Questions:
         catalogue: Catalogue,
         regions: RegionTable,
         fleet: Fleet,
-        count: Callable[[], Awaitable[list[Body]]],
+        *,
+        metrics: ServerMetrics,
+        refresh: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings, self._catalogue, self._regions, self._fleet = settings, catalogue, regions, fleet
-        self._count = count
+        self._metrics, self._refresh = metrics, refresh
 
     @property
     def answerers(self) -> Mapping[str, Answerer]:
@@ -50,6 +71,7 @@ class Questions:
             "regions": self._list_regions,
             "log_level": self._log_level,
             "statistics": self._statistics,
+            "figures": self._figures,
         }
 
     async def _load(self, body: Body) -> Body:
@@ -89,7 +111,13 @@ class Questions:
         return {"level": self._fleet.log_level}
 
     async def _statistics(self, _: Body) -> Body:
-        return {"models": await self._count()}
+        await self._refresh()
+        return {"models": [entry.to_body() for entry in self._metrics.statistics.totals()]}
+
+    async def _figures(self, _: Body) -> Body:
+        await self._refresh()
+        samples = [list(sample) for sample in self._metrics.children.samples(FIGURES)]
+        return {"seconds": time.monotonic(), "repository_mode": self._settings.repository_mode, "samples": samples}
 
     def _check_explicit(self, what: str) -> None:
         mode = self._settings.repository_mode

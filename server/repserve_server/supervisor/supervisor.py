@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.supervisor.catalogue import Catalogue
@@ -84,7 +84,14 @@ class Supervisor:
         self._catalogue = Catalogue(settings, self._fleet, self._tell_models)
         self._regions = RegionTable(self._fleet.frontends)
         self._fleet.frontends.serve_extras = lambda: {"regions": self._regions.to_body()}
-        questions = Questions(settings, self._catalogue, self._regions, self._fleet, self._count)
+        questions = Questions(
+            settings,
+            self._catalogue,
+            self._regions,
+            self._fleet,
+            metrics=self._metrics,
+            refresh=self._ask_metrics,
+        )
         self._answerers.update(questions.answerers)
         self._first_folders = folders
 
@@ -274,10 +281,6 @@ class Supervisor:
             await asyncio.wait_for(self._fleet.metrics_answered.wait(), SCRAPE_SECONDS)
         except TimeoutError:
             return
-
-    async def _count(self) -> list[dict[str, Any]]:
-        await self._ask_metrics()
-        return [entry.to_body() for entry in self._metrics.statistics.totals()]
 
     def _readiness(self) -> tuple[bool, str]:
         if self._draining:

@@ -61,7 +61,7 @@ def test_images_in_json_get_their_classes(digits: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", "/", 404, "there is nothing at /"),
+        ("GET", "/nothing", 404, "there is nothing at /nothing"),
         ("GET", "/v2/models/nothing", 404, "no model 'nothing'"),
         ("GET", "/v2/models/repvgg_digits/versions/7", 404, "no version '7'"),
         ("GET", "/v2/models/a%2Fb%20c", 404, "no model 'a/b c'"),

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.protocols import rest_v2
 from repserve_server.protocols.inference_core import IndexEntry, InferenceCore
+from repserve_server.protocols.page import PageRoutes
 from repserve_server.protocols.rest_server import create_application
 from repserve_server.protocols.rest_v2 import RestRoutes
 from unit.server.queue_harness import run_async
@@ -27,8 +28,9 @@ class FakeCore:
 
 
 async def connect() -> TestClient[web.Request, web.Application]:
-    routes = RestRoutes(cast("InferenceCore", FakeCore()), FrontendMetrics())
-    client = TestClient(TestServer(create_application(routes)))
+    core = cast("InferenceCore", FakeCore())
+    routes = RestRoutes(core, FrontendMetrics())
+    client = TestClient(TestServer(create_application(routes, PageRoutes(core))))
     await client.start_server()
     return client
 

@@ -26,6 +26,7 @@ from repserve_server.dataplane.metrics import REJECTED_REQUESTS, FrontendMetrics
 from repserve_server.dataplane.models import InstanceInfo, ModelInfo
 from repserve_server.errors import DrainingError, RepServeError
 from repserve_server.supervisor.metrics import ServerMetrics
+from repserve_server.supervisor.questions import FIGURES
 from repserve_server.worker.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ def test_every_metric_is_on_a_dashboard() -> None:
     ]
     drawn = {definition.exposed for definition in asked if definition is not None}
     assert set(DEFINITIONS) - drawn == set()
+
+
+def test_the_page_asks_for_metrics_that_exist() -> None:
+    assert set(FIGURES) <= {definition.name for definition in SERVER}
 
 
 def test_every_metric_is_documented_and_no_other() -> None:

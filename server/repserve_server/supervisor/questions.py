@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from repserve_server.channel.dialogue import Answerer
 from repserve_server.dataplane.administration import Region
-from repserve_server.dataplane.metrics import IMAGES, QUEUE_IMAGES, REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
 from repserve_server.errors import ModelNotFoundError, NotAllowedError
 from repserve_server.repository.config import RepositoryError
 from repserve_server.repository.scan import scan_model
-from repserve_server.worker.metrics import BATCH_SIZE, DEVICE_BUSY_SECONDS, PADDING_IMAGES
 
 if TYPE_CHECKING:
     from repserve_server.settings import Settings
@@ -24,19 +22,16 @@ if TYPE_CHECKING:
     from repserve_server.supervisor.metrics import ServerMetrics
     from repserve_server.supervisor.regions import RegionTable
 
-FIGURES = {
-    definition.name
-    for definition in (
-        IMAGES,
-        REQUESTS,
-        REQUEST_SECONDS,
-        REQUESTS_IN_FLIGHT,
-        QUEUE_IMAGES,
-        BATCH_SIZE,
-        PADDING_IMAGES,
-        DEVICE_BUSY_SECONDS,
-    )
-}
+FIGURES = (
+    "repserve_images",
+    "repserve_requests",
+    "repserve_request_seconds",
+    "repserve_requests_in_flight",
+    "repserve_queue_images",
+    "repserve_batch_size",
+    "repserve_padding_images",
+    "repserve_device_busy_seconds",
+)
 """The metrics that the page shows."""
 
 logger = logging.getLogger(__name__)

@@ -147,9 +147,12 @@ def send_only(server: RunningServer, content: object) -> socket.socket:
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(slow: RunningServer) -> None:
+    (worker,) = slow.children("worker")
+    worker.suspend()
     held = send_only(slow, {"inputs": [pixel_input(8)]})
     wait_until(lambda: slow.metric("repserve_queue_images") == 8, "the queue is full")
     status, headers, content = infer(slow, {"inputs": [pixel_input()]}, "versioned")
+    worker.resume()
     assert (status, "holds 8 of 8" in content["error"]) == (429, True)
     assert int(headers["Retry-After"]) >= 1
     assert int(headers["Retry-After-Ms"]) > 0

@@ -57,7 +57,7 @@ def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     try:
         settings = load_settings(given, config)
-        configure_logging("supervisor", settings.log_level)
+        configure_logging("supervisor", settings.log_level, settings.log_format)
         sys.exit(asyncio.run(run_server(settings)))
     except (SettingsError, RepositoryError, PortTakenError) as error:
         raise click.ClickException(str(error)) from error

@@ -1,22 +1,55 @@
-"""Logging to standard error: one line an event, with the process it came from."""
+"""Logging to standard error: one line an event, with the process it came from, as text or as JSON."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
+from typing import Literal
+
+LogFormat = Literal["text", "json"]
+EXTRA = ("request_id", "method", "code")
+"""What the line of a failed request also says."""
 
 
-class _UtcFormatter(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
+    def __init__(self, process: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s [{process}] %(message)s")
 
-def configure_logging(process: str, level: str) -> None:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        extra = "".join(f" {name}={getattr(record, name)}" for name in EXTRA if hasattr(record, name))
+        return super().formatMessage(record) + extra
+
+
+class _JsonFormatter(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        content: dict[str, object] = {
+            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03}Z",
+            "level": record.levelname,
+            "process": self._process,
+            "message": record.getMessage(),
+        }
+        content |= {name: getattr(record, name) for name in EXTRA if hasattr(record, name)}
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False)
+
+
+def configure_logging(process: str, level: str, form: LogFormat = "text") -> None:
     """Send this process's log to standard error, each line marked with ``process``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_UtcFormatter(f"%(asctime)s %(levelname)s [{process}] %(message)s"))
+    handler.setFormatter(_JsonFormatter(process) if form == "json" else _TextFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # What changed is said by those who do something about it.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from repserve_server.logs import LogFormat
 from repserve_server.process import available_cpus
 
 ENVIRONMENT_PREFIX = "REPSERVE_"
@@ -104,6 +106,15 @@ class Settings(BaseSettings):
         default=None, description="Write the addresses here, as JSON, when the models are ready."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What to log.")
+    log_format: LogFormat = Field(default="text", description="Lines for people (text) or for machines (json).")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="OTLP collector (gRPC) that gets traces, such as http://127.0.0.1:4317. Default: no traces. "
+        "Needs the extra traces.",
+    )
+    trace_share: float = Field(
+        default=1.0, ge=0, le=1, description="Share traced of the requests that do not say themselves."
+    )
 
     @field_validator("device", "model", mode="before")
     @classmethod
@@ -121,6 +132,17 @@ class Settings(BaseSettings):
             raise ValueError("at least one device is needed")
         if len(set(value)) < len(value):
             raise ValueError("a device is named twice; use instances for several workers on one device")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _need_opentelemetry(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
+            raise ValueError("traces need OpenTelemetry: pip install 'repserve[server,traces]'")
         return value
 
     @property

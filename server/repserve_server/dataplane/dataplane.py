@@ -218,6 +218,8 @@ class Dataplane:
         images = await served.queue.run(slots, call)
         self._metrics.images.inc(len(images))
         self._metrics.reply_seconds.observe(attempt.succeed(images, decode_seconds))
+        if call.span is not None:
+            call.span.record(served.info.name, served.info.version, images, decode_seconds)
         return Scored(served.info, images, decode_seconds)
 
 

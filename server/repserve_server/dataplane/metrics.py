@@ -125,13 +125,13 @@ class MethodMetrics:
     """Counts the requests of one RPC."""
 
     def __init__(self, requests: Counter, seconds: Histogram, method: str) -> None:
-        self._requests, self._seconds, self._method = requests, seconds, method
+        self._requests, self._seconds, self.method = requests, seconds, method
         self._by_code: dict[str, Counter] = {"OK": requests.labels(method, "OK")}
 
     def count(self, code: str, seconds: float) -> None:
         """Count a request that ended with this status code after ``seconds``."""
         series = self._by_code.get(code)
         if series is None:
-            series = self._by_code[code] = self._requests.labels(self._method, code)
+            series = self._by_code[code] = self._requests.labels(self.method, code)
         series.inc()
         self._seconds.observe(seconds)

@@ -19,6 +19,7 @@ from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.models import ModelTable
+from repserve_server.dataplane.tracing import Tracing
 from repserve_server.frontend.administration import RemoteAdministration
 from repserve_server.frontend.listeners import listening_sockets
 from repserve_server.frontend.models import ModelMessages
@@ -60,14 +61,16 @@ class Frontend:
         self._dialogue = Dialogue(self._send, self._regions.answerers)
         administration = RemoteAdministration(self._dialogue, settings["load_seconds"])
         max_seconds = settings["max_request_seconds"]
+        endpoint = settings["otlp_endpoint"]
+        self._tracing = Tracing(endpoint, settings["trace_share"]) if endpoint else None
         core = InferenceCore(self._dataplane, administration, self._regions.regions, max_seconds)
         self._server = create_grpc_server(
-            ClassificationService(self._dataplane, self._metrics, max_seconds),
-            InferenceService(core, self._dataplane.draining, self._metrics),
+            ClassificationService(self._dataplane, self._metrics, max_seconds, self._tracing),
+            InferenceService(core, self._dataplane.draining, self._metrics, self._tracing),
             self._health,
             settings["address"],
         )
-        self._rest = RestServer(core, self._metrics)
+        self._rest = RestServer(core, self._metrics, self._tracing)
         self._http_address: tuple[str, int] = (settings["host"], settings["http_port"])
         self._ports = (settings["grpc_port"], settings["http_port"])
         self._stopped = asyncio.Event()
@@ -102,6 +105,8 @@ class Frontend:
         await asyncio.gather(self._server.stop(STOP_SECONDS), self._rest.stop())
         self._models.close()
         self._decoding.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close, STOP_SECONDS)
 
     def _send(self, kind: str, body: dict[str, Any] | None = None) -> None:
         try:
@@ -182,7 +187,7 @@ def main(arguments: list[str]) -> int:
         return 1
     if message is None or message.kind != "serve":
         raise ValueError(f"expected the message 'serve' first, got {message}")
-    configure_logging(message.body["process"], message.body["log_level"])
+    configure_logging(message.body["process"], message.body["log_level"], message.body["log_format"])
     control.socket.setblocking(False)
     # What was made at start lives as long as the process; let the collector look at requests only, and seldom.
     gc.freeze()

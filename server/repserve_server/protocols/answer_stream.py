@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from repserve_server.errors import DrainingError
-from repserve_server.protocols.calls import Context, abort
+from repserve_server.protocols.calls import Context, abort, headers_of
 
 WINDOW = 1024
 """Requests of one stream that may be unanswered; the next is taken when an answer has left for the client."""
@@ -39,6 +39,11 @@ class AnswerStream(Generic[AnswerT]):
         self._failure: Exception | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._drain_watch = asyncio.create_task(self._watch_drain())
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The metadata of the stream, which hold for all its requests."""
+        return headers_of(self._context)
 
     async def begin(self) -> None:
         """A request was read: wait until there is room for it, then count it."""

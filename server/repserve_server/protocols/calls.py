@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
-from repserve_server.errors import InternalError, RepServeError
+from repserve_server.errors import RepServeError
+from repserve_server.protocols.failures import report
 from repserve_server.protocols.status import grpc_code, trailing_metadata
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import MethodMetrics
-
-logger = logging.getLogger(__name__)
+    from repserve_server.dataplane.tracing import RequestSpan, Tracing
 
 _SOONER, _SLACK_SECONDS = 0.99, 0.02
 """A client whose deadline passes cancels its call, and its clock is ahead of ours.
 
 gRPC rounds the time left up when it tells the server, and the request was on its way for a moment.
 """
-UNKNOWN_FAILURE = InternalError("internal error; the server's log says why")
-
 Context: TypeAlias = Any
 """grpc.aio.ServicerContext, which has no types that hold for both kinds of RPC."""
 ServiceT = TypeVar("ServiceT")
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    """The metadata of an RPC, but for binary entries."""
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+def begin_span(tracing: Tracing | None, method: str, context: Context) -> RequestSpan | None:
+    """The span of an RPC that arrives now; None when it is not traced."""
+    return None if tracing is None else tracing.begin(method, headers_of(context))
+
+
+def finish(metrics: MethodMetrics, span: RequestSpan | None, code: str, started: float) -> None:
+    """Count a request that ended with this status, and end its span."""
+    metrics.count(code, time.monotonic() - started)
+    if span is not None:
+        span.end(code)
 
 
 async def abort(context: Context, error: RepServeError) -> NoReturn:
@@ -46,17 +61,18 @@ def answered(
     async def answer(service: ServiceT, request: RequestT, context: Context) -> ResponseT:
         try:
             return await method(service, request, context)
-        except RepServeError as error:
-            await abort(context, error)
-        except Exception:
-            logger.exception("a request failed in a way the server does not know")
-            await abort(context, UNKNOWN_FAILURE)
+        except Exception as error:  # noqa: BLE001 - reported
+            await abort(context, report(error, method.__name__, lambda: headers_of(context)))
 
     return answer
 
 
 async def counted(
-    metrics: MethodMetrics, context: Context, work: Awaitable[ResponseT], remaining: float | None
+    metrics: MethodMetrics,
+    context: Context,
+    work: Awaitable[ResponseT],
+    remaining: float | None,
+    span: RequestSpan | None = None,
 ) -> ResponseT:
     """Answer a unary RPC and count it by its status.
 
@@ -65,21 +81,21 @@ async def counted(
         context: the RPC.
         work: what makes the answer.
         remaining: seconds until the client's deadline; the library cancels the RPC when it passes.
+        span: of the RPC, where it is traced.
     """
     started = time.monotonic()
     try:
         response = await work
     except RepServeError as error:
-        metrics.count(error.status.name, time.monotonic() - started)
-        await abort(context, error)
+        finish(metrics, span, error.status.name, started)
+        await abort(context, report(error, metrics.method, lambda: headers_of(context)))
     except asyncio.CancelledError:
         seconds = time.monotonic() - started
         late = remaining is not None and seconds >= _SOONER * remaining - _SLACK_SECONDS
-        metrics.count("DEADLINE_EXCEEDED" if late else "CANCELLED", seconds)
+        finish(metrics, span, "DEADLINE_EXCEEDED" if late else "CANCELLED", started)
         raise
-    except Exception:
-        logger.exception("a request failed in a way the server does not know")
-        metrics.count("INTERNAL", time.monotonic() - started)
-        await abort(context, UNKNOWN_FAILURE)
-    metrics.count("OK", time.monotonic() - started)
+    except Exception as error:  # noqa: BLE001 - reported
+        finish(metrics, span, "INTERNAL", started)
+        await abort(context, report(error, metrics.method, lambda: headers_of(context)))
+    finish(metrics, span, "OK", started)
     return response

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,16 +10,16 @@ from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
 from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
-from repserve_server.errors import InvalidRequestError, RepServeError
+from repserve_server.errors import InvalidRequestError
 from repserve_server.protocols.answer_stream import AnswerStream, serve_stream
-from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, counted
+from repserve_server.protocols.calls import Context, begin_span, counted, finish
 from repserve_server.protocols.conversion import model_to_message, to_response
+from repserve_server.protocols.failures import report
 from repserve_server.protocols.status import to_rpc_status
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
-
-logger = logging.getLogger(__name__)
+    from repserve_server.dataplane.tracing import RequestSpan, Tracing
 
 _Answers: TypeAlias = AnswerStream[pb.ClassifyStreamResponse]
 
@@ -28,7 +27,10 @@ _Answers: TypeAlias = AnswerStream[pb.ClassifyStreamResponse]
 class ClassificationService(ClassificationServicer):
     """Unary and streamed classification, and the list of models."""
 
-    def __init__(self, dataplane: Dataplane, metrics: FrontendMetrics, max_seconds: float) -> None:
+    def __init__(
+        self, dataplane: Dataplane, metrics: FrontendMetrics, max_seconds: float, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self._dataplane = dataplane
         self._max_seconds = max_seconds
         self._unary = metrics.for_method("Classify")
@@ -39,7 +41,9 @@ class ClassificationService(ClassificationServicer):
     ) -> pb.ClassifyResponse:
         """One request, one answer."""
         remaining = context.time_remaining()
-        return await counted(self._unary, context, self._respond(request, context.peer(), remaining), remaining)
+        span = begin_span(self._tracing, self._unary.method, context)
+        work = self._respond(request, context.peer(), remaining, span)
+        return await counted(self._unary, context, work, remaining, span)
 
     async def ClassifyStream(  # type: ignore[override] # noqa: N802 - written with context.write, not yielded
         self,
@@ -63,23 +67,24 @@ class ClassificationService(ClassificationServicer):
         if request.timeout_milliseconds:
             limit = min(limit, request.timeout_milliseconds / 1000)
         code = "OK"
+        span = self._tracing.begin(self._streamed.method, answers.headers) if self._tracing else None
         try:
-            scored = await self._classify(request.request, Call(started + limit, client, _priority(request.request)))
+            call = Call(started + limit, client, _priority(request.request), span)
+            scored = await self._classify(request.request, call)
             response = to_response(scored, request.request.top_k)
             answer = pb.ClassifyStreamResponse(id=request.id, response=response)
-        except RepServeError as error:
-            code = error.status.name
-            answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(error))
-        except Exception:
-            logger.exception("a streamed request failed in a way the server does not know")
-            code = "INTERNAL"
-            answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(UNKNOWN_FAILURE))
-        self._streamed.count(code, time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001 - reported
+            failure = report(error, self._streamed.method, lambda: answers.headers)
+            code = failure.status.name
+            answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(failure))
+        finish(self._streamed, span, code, started)
         await answers.send(answer)
 
-    async def _respond(self, request: pb.ClassifyRequest, client: str, remaining: float | None) -> pb.ClassifyResponse:
+    async def _respond(
+        self, request: pb.ClassifyRequest, client: str, remaining: float | None, span: RequestSpan | None
+    ) -> pb.ClassifyResponse:
         limit = self._max_seconds if remaining is None else min(remaining, self._max_seconds)
-        scored = await self._classify(request, Call(time.monotonic() + limit, client, _priority(request)))
+        scored = await self._classify(request, Call(time.monotonic() + limit, client, _priority(request), span))
         return to_response(scored, request.top_k)
 
     async def _classify(self, request: pb.ClassifyRequest, call: Call) -> Scored:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from repserve_server.dataplane.dataplane import Dataplane, Scored
     from repserve_server.dataplane.models import ModelInfo, ModelState
     from repserve_server.dataplane.regions import Regions
+    from repserve_server.dataplane.tracing import RequestSpan
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -158,19 +159,22 @@ class InferenceCore:
             raise ModelNotFoundError(f"no shared memory region {name!r} is registered")
         return regions
 
-    async def infer(self, request: InferenceRequest, client: str, remaining: float | None) -> InferenceResponse:
+    async def infer(
+        self, request: InferenceRequest, client: str, remaining: float | None, span: RequestSpan | None = None
+    ) -> InferenceResponse:
         """Classify the images of a request.
 
         Args:
             request: what to do.
             client: whom to be fair to.
             remaining: seconds until the protocol's own deadline; None where it has none.
+            span: of the request, where it is traced.
         """
         limits = [self._max_seconds, *([] if remaining is None else [remaining])]
         if request.timeout_microseconds:
             limits.append(request.timeout_microseconds / 1e6)
         priority = Priority.HIGH if request.priority == HIGHEST_PRIORITY else Priority.NORMAL
-        call = Call(self._clock() + min(limits), client, priority)
+        call = Call(self._clock() + min(limits), client, priority, span)
         info = self._dataplane.models.find(request.model, request.version).info
         wanted = _check_outputs(request, info)
         tensor, images = _check_inputs(request, info)

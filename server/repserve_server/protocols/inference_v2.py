@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from repserve_protos.inference import grpc_service_pb2 as pb
-from repserve_server.errors import RepServeError
 from repserve_server.protocols.answer_stream import AnswerStream, serve_stream
-from repserve_server.protocols.calls import UNKNOWN_FAILURE, Context, counted
+from repserve_server.protocols.calls import Context, begin_span, counted, finish
+from repserve_server.protocols.failures import report
 from repserve_server.protocols.inference_messages import read_request, write_response
 from repserve_server.protocols.inference_queries import InferenceQueries
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
+    from repserve_server.dataplane.tracing import RequestSpan, Tracing
+    from repserve_server.errors import RepServeError
     from repserve_server.protocols.inference_core import InferenceCore
-
-logger = logging.getLogger(__name__)
 
 _MARK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 """A client that counts several answers to a request asks for the first, and finds the last by the second."""
@@ -28,8 +27,11 @@ _Answers: TypeAlias = AnswerStream[pb.ModelStreamInferResponse]
 class InferenceService(InferenceQueries):
     """Converts messages; what they mean is the core's business. The methods' names are those of the RPCs."""
 
-    def __init__(self, core: InferenceCore, draining: asyncio.Event, metrics: FrontendMetrics) -> None:
+    def __init__(
+        self, core: InferenceCore, draining: asyncio.Event, metrics: FrontendMetrics, tracing: Tracing | None = None
+    ) -> None:
         super().__init__(core)
+        self._tracing = tracing
         self._draining = draining
         self._unary = metrics.for_method("ModelInfer")
         self._streamed = metrics.for_method("ModelStreamInfer")
@@ -37,7 +39,9 @@ class InferenceService(InferenceQueries):
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """One request, one answer."""
         remaining = context.time_remaining()
-        return await counted(self._unary, context, self._infer(request, context.peer(), remaining), remaining)
+        span = begin_span(self._tracing, self._unary.method, context)
+        work = self._infer(request, context.peer(), remaining, span)
+        return await counted(self._unary, context, work, remaining, span)
 
     async def ModelStreamInfer(  # type: ignore[override] # written with context.write, not yielded
         self, request_iterator: object, context: Context
@@ -48,24 +52,22 @@ class InferenceService(InferenceQueries):
     async def _answer(self, request: pb.ModelInferRequest, client: str, answers: _Answers) -> None:
         started = time.monotonic()
         code = "OK"
+        span = self._tracing.begin(self._streamed.method, answers.headers) if self._tracing else None
         try:
-            answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client, None))
-        except RepServeError as error:
-            code = error.status.name
-            answer = _fail(request, error)
-        except Exception:
-            logger.exception("a streamed request failed in a way the server does not know")
-            code = "INTERNAL"
-            answer = _fail(request, UNKNOWN_FAILURE)
+            answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client, None, span))
+        except Exception as error:  # noqa: BLE001 - reported
+            failure = report(error, self._streamed.method, lambda: answers.headers, request.id)
+            code = failure.status.name
+            answer = _fail(request, failure)
         if _MARK_FINAL in request.parameters and request.parameters[_MARK_FINAL].bool_param:
             answer.infer_response.parameters[_FINAL].bool_param = True
-        self._streamed.count(code, time.monotonic() - started)
+        finish(self._streamed, span, code, started)
         await answers.send(answer)
 
     async def _infer(
-        self, request: pb.ModelInferRequest, client: str, remaining: float | None
+        self, request: pb.ModelInferRequest, client: str, remaining: float | None, span: RequestSpan | None
     ) -> pb.ModelInferResponse:
-        return write_response(await self._core.infer(read_request(request), client, remaining))
+        return write_response(await self._core.infer(read_request(request), client, remaining, span))
 
 
 def _fail(request: pb.ModelInferRequest, error: RepServeError) -> pb.ModelStreamInferResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import socket
 from typing import TYPE_CHECKING
@@ -10,17 +9,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from repserve_server.errors import InternalError, InvalidRequestError, RepServeError, Status
+from repserve_server.errors import InvalidRequestError, RepServeError, Status
+from repserve_server.protocols.failures import report
 from repserve_server.protocols.openapi import describe_routes
 from repserve_server.protocols.page import PageRoutes
 from repserve_server.protocols.rest_v2 import RestRoutes
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
+    from repserve_server.dataplane.tracing import Tracing
     from repserve_server.protocols.inference_core import InferenceCore
     from repserve_server.protocols.rest_v2 import Handler
-
-logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request, decompressed; the same as of a gRPC message."""
@@ -32,8 +31,8 @@ OPENAPI_PATH = "/openapi.json"
 class RestServer:
     """Listens beside the other frontends on one port; the kernel spreads connections over them."""
 
-    def __init__(self, core: InferenceCore, metrics: FrontendMetrics) -> None:
-        self._routes = RestRoutes(core, metrics)
+    def __init__(self, core: InferenceCore, metrics: FrontendMetrics, tracing: Tracing | None = None) -> None:
+        self._routes = RestRoutes(core, metrics, tracing)
         self._page = PageRoutes(core)
         self._runner: web.AppRunner | None = None
 
@@ -81,7 +80,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except RepServeError as error:
-        return _to_response(error)
+        return _to_response(_report(request, error))
     except web.HTTPException as error:
         text = {
             404: f"there is nothing at {request.path}; {OPENAPI_PATH} has what there is",
@@ -94,9 +93,16 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return _to_response(InvalidRequestError(f"the body cannot be read: {error}"))
     except (ConnectionError, TimeoutError):
         raise
-    except Exception:
-        logger.exception("a request failed in a way the server does not know")
-        return _to_response(InternalError("internal error; the server's log says why"))
+    except Exception as error:  # noqa: BLE001 - reported
+        return _to_response(_report(request, error))
+
+
+def _report(request: web.Request, error: Exception) -> RepServeError:
+    return report(
+        error,
+        f"{request.method} {request.path}",
+        lambda: {name.lower(): value for name, value in request.headers.items()},
+    )
 
 
 def _to_response(error: RepServeError) -> web.Response:

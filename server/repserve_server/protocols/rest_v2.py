@@ -13,12 +13,14 @@ from aiohttp import web
 
 from repserve_server.dataplane.administration import Region
 from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RepServeError
+from repserve_server.protocols.calls import finish
 from repserve_server.protocols.inference_queries import NO_CUDA, NO_TRACE
 from repserve_server.protocols.log_settings import read_level, write_settings
 from repserve_server.protocols.rest_messages import HEADER_LENGTH, read_request, write_response
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
+    from repserve_server.dataplane.tracing import RequestSpan, Tracing
     from repserve_server.protocols.inference_core import InferenceCore
     from repserve_server.statistics import Duration, ModelStatistics
 
@@ -35,8 +37,9 @@ _COMPRESSED_FROM = 1024
 class RestRoutes:
     """Converts bodies; what they mean is the core's business."""
 
-    def __init__(self, core: InferenceCore, metrics: FrontendMetrics) -> None:
+    def __init__(self, core: InferenceCore, metrics: FrontendMetrics, tracing: Tracing | None = None) -> None:
         self._core = core
+        self._tracing = tracing
         self._inferences = metrics.for_method("ModelInfer over HTTP")
 
     def table(self) -> list[tuple[str, str, Handler]]:
@@ -107,8 +110,10 @@ class RestRoutes:
         """Classify images."""
         started = time.monotonic()
         code = "INTERNAL"
+        headers = {name.lower(): value for name, value in request.headers.items()} if self._tracing else {}
+        span = self._tracing.begin(self._inferences.method, headers) if self._tracing else None
         try:
-            response = await self._infer(request)
+            response = await self._infer(request, span)
             code = "OK"
         except RepServeError as error:
             code = error.status.name
@@ -117,7 +122,7 @@ class RestRoutes:
             code = "CANCELLED"
             raise
         finally:
-            self._inferences.count(code, time.monotonic() - started)
+            finish(self._inferences, span, code, started)
         return response
 
     async def index(self, request: web.Request) -> web.Response:
@@ -190,7 +195,7 @@ class RestRoutes:
         level = read_level(await _json_body(request), await administration.log_level())
         return web.json_response(write_settings(await administration.log_level(level)))
 
-    async def _infer(self, request: web.Request) -> web.Response:
+    async def _infer(self, request: web.Request, span: RequestSpan | None) -> web.Response:
         name, version = _model(request)
         body = await _read_body(request)
         length = request.headers.get(HEADER_LENGTH)
@@ -198,7 +203,7 @@ class RestRoutes:
             asked, binary = await asyncio.to_thread(read_request, body, length, name, version)
         else:
             asked, binary = read_request(body, length, name, version)
-        answer, json_length = write_response(await self._core.infer(asked, _client(request), None), binary)
+        answer, json_length = write_response(await self._core.infer(asked, _client(request), None, span), binary)
         headers = {} if json_length is None else {HEADER_LENGTH: str(json_length)}
         content_type = "application/json" if json_length is None else "application/octet-stream"
         response = web.Response(body=answer, headers=headers, content_type=content_type)

@@ -180,6 +180,9 @@ class Frontends:
             {
                 "process": f"frontend {place.index}",
                 "log_level": self._log_level(),
+                "log_format": self._settings.log_format,
+                "otlp_endpoint": self._settings.otlp_endpoint,
+                "trace_share": self._settings.trace_share,
                 "address": join_address(self._settings.host, self._ports[0]),
                 "host": self._settings.host,
                 "grpc_port": self._ports[0],

@@ -144,6 +144,7 @@ class ModelVersion:
         return {
             "process": f"worker {self.name}/{self.version}@{worker.device}#{worker.index}",
             "log_level": settings.log_level,
+            "log_format": settings.log_format,
             "model": self.name,
             "version": self.version,
             "device": worker.device,

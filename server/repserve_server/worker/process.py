@@ -163,7 +163,7 @@ def main(arguments: list[str]) -> int:
         message = control.receive()
         if message is None or message.kind != "load":
             raise ValueError(f"expected the message 'load' first, got {message}")
-        configure_logging(message.body["process"], message.body["log_level"])
+        configure_logging(message.body["process"], message.body["log_level"], message.body["log_format"])
         return 0 if _load(control, message.body) is not None else 1
     except LinkClosedError:
         return 1

@@ -56,9 +56,12 @@ def test_a_body_that_does_not_come_in_time_is_an_error(monkeypatch: pytest.Monke
 def test_a_failure_that_the_server_does_not_know_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         client = await connect()
-        response = await client.get("/v2/health/live")
-        assert (response.status, await response.json()) == (500, {"error": "internal error; the server's log says why"})
+        response = await client.get("/v2/health/live", headers={"X-Request-Id": "order-17"})
+        told = {"error": "internal error; the server's log says why (request order-17)"}
+        assert (response.status, await response.json()) == (500, told)
         assert "ZeroDivisionError" in caplog.text
+        (record,) = caplog.records
+        assert (record.__dict__["request_id"], record.__dict__["method"]) == ("order-17", "GET /v2/health/live")
         await client.close()
 
     run_async(test)

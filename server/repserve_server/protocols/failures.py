@@ -1,0 +1,58 @@
+"""Failures that are the server's own: logged with the id of the request, so that its client can be told what it was."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable, Mapping
+
+from repserve_server.errors import InternalError, RepServeError, Status
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+"""The header, or gRPC metadata, by which a client names a request."""
+TRACE_PARENT = "traceparent"
+_PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+
+
+def request_id(headers: Mapping[str, str], own: str = "") -> str:
+    """What to call a request in the log.
+
+    Args:
+        headers: of the request, in lower case.
+        own: the id that the request itself carries, if any.
+
+    Returns:
+        The client's name for it, or the trace it belongs to, or a new name.
+    """
+    named = headers.get(REQUEST_ID) or own
+    if _PRINTABLE.fullmatch(named):
+        return named
+    trace = _TRACE.fullmatch(headers.get(TRACE_PARENT, ""))
+    return trace[1] if trace else uuid.uuid4().hex
+
+
+def report(error: Exception, method: str, headers: Callable[[], Mapping[str, str]], own: str = "") -> RepServeError:
+    """Log a failure if it is the server's, with the request's id; what a client did wrong is not logged.
+
+    Args:
+        error: why the request failed.
+        method: what was called.
+        headers: returns those of the request, in lower case; not called where nothing is logged.
+        own: the id that the request itself carries, if any.
+
+    Returns:
+        The error to answer with.
+    """
+    if isinstance(error, RepServeError) and error.status is not Status.INTERNAL:
+        return error
+    name = request_id(headers(), own)
+    extra = {"request_id": name, "method": method, "code": Status.INTERNAL.name}
+    if isinstance(error, RepServeError):
+        logger.error("a request failed: %s", error.message, extra=extra)
+        return error
+    logger.error("a request failed in a way the server does not know", exc_info=error, extra=extra)
+    return InternalError(f"internal error; the server's log says why (request {name})")

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-convert lint format protos dashboards metrics-docs bench overload planner lock clean
+.PHONY: help demo serve test test-convert lint format protos dashboards metrics-docs previews bench overload planner lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ dashboards: .venv/installed  ## Generate the Grafana dashboards from tools/dashb
 
 metrics-docs: .venv/installed  ## Generate docs/metrics.md from the code and from deploy/
 	@$(BIN)/python tools/generate_metrics_docs.py
+
+previews: .venv/installed  ## Draw the dashboards of a real run into docs/ (needs Prometheus)
+	@PYTHONPATH=tests $(BIN)/python tests/preview_dashboards.py
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
 	@$(BIN)/python -m repserve_bench.performance $(if $(IMAGES),--images "$(IMAGES)")

@@ -55,6 +55,13 @@ promtool test rules deploy/prometheus/tests.yml
 
 Grafana takes deploy/grafana/repserve-server.json and repserve-bench.json as they are: *Dashboards, New, Import*, or by
 provisioning from deploy/grafana/provisioning. Both ask for the Prometheus data source at the top of the page.
+
+![The server's dashboard](dashboard-server.png)
+
+![The bench's dashboard](dashboard-bench.png)
+
+The pictures are drawn from the dashboards' own queries, against a Prometheus that watched a real run, by
+`make previews`; Grafana draws them in its own style.
 """
 
 

@@ -14,12 +14,14 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from repserve_bench.load_messages import Failed, Finished, Job, Ready
-from repserve_bench.payloads import PayloadError, Payloads
-from repserve_bench.replay import Replay
-from repserve_bench.targets import reach
-from repserve_bench.transport import open_channels
+from repserve_bench.payloads import PayloadError
+from repserve_bench.targets import make_replay
+
+if TYPE_CHECKING:
+    from repserve_bench.replay import Replay
 
 CONNECT_TIMEOUT = 5.0
 REPORT_INTERVAL = 0.2
@@ -30,14 +32,9 @@ STOP_GRACE = 2.0
 async def serve(connection: Connection) -> None:
     """Does the one job that comes over ``connection``."""
     job: Job = connection.recv()
-    channels = open_channels(job.address, job.channels)
-    transport, make_request = reach(job, channels)
-    payloads = Payloads(job.groups, job.input, transport.frame, make_request)
-    replay = Replay(job, transport, payloads)
+    replay = make_replay(job)
     try:
-        await asyncio.to_thread(payloads.prepare)
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        await replay.prepare(CONNECT_TIMEOUT)
         if job.warm_up_seconds:
             await _warm_up(replay, job.warm_up_seconds)
     except PayloadError as error:
@@ -46,7 +43,7 @@ async def serve(connection: Connection) -> None:
     except TimeoutError:
         connection.send(Failed(f"no server answers at {job.address}: start one, or name another with --server"))
         return
-    connection.send(Ready(payloads.kept))
+    connection.send(Ready(replay.requests_kept))
     await asyncio.to_thread(connection.recv)
     started, cpu_started = time.monotonic(), time.process_time()
     try:
@@ -59,19 +56,16 @@ async def serve(connection: Connection) -> None:
             started=started,
             ended=time.monotonic(),
             cpu_seconds=time.process_time() - cpu_started,
-            predictions=replay.predictions,
+            predictions=replay.counts.predictions,
         )
     )
-    await transport.close()
-    for channel in channels:
-        await channel.close(grace=None)
+    await replay.close()
 
 
 async def _warm_up(replay: Replay, seconds: float) -> None:
     """Sends the same load for a while and forgets what came back."""
     await replay.run(requests=0, seconds=seconds)
-    replay.take_tally()
-    replay.predictions.clear()
+    replay.counts.forget()
 
 
 async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
@@ -84,7 +78,7 @@ async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
     try:
         while not running.done() and not told.is_set():
             await asyncio.wait((running, stopping), timeout=REPORT_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-            connection.send(replay.take_tally())
+            connection.send(replay.counts.take())
         loop.remove_reader(connection.fileno())
         if told.is_set():
             connection.recv()  # Stop; or EOFError, which ends this process.
@@ -94,7 +88,7 @@ async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
         await asyncio.gather(running, return_exceptions=told.is_set())
     finally:
         stopping.cancel()
-    connection.send(replay.take_tally())
+    connection.send(replay.counts.take())
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import grpc
@@ -21,12 +22,11 @@ from repserve_client.errors import (
 from repserve_protos.v1 import classification_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 TransportName = Literal["stream", "unary", "v2"]
 """ClassifyStream and Classify of repserve.v1, and ModelInfer of KServe v2."""
 
-UNARY_METHOD = "/repserve.v1.Classification/Classify"
 STREAM_METHOD = "/repserve.v1.Classification/ClassifyStream"
 REQUEST_TAG = b"\x12"
 """ClassifyStreamRequest.request on the wire: field 2, length-delimited."""
@@ -58,30 +58,48 @@ def open_channels(address: str, count: int) -> list[grpc.aio.Channel]:
     return [grpc.aio.insecure_channel(address, options=channel_options(address)) for _ in range(count)]
 
 
-class UnaryTransport:
-    """A Classify call for each request, over the channels in turn."""
+@dataclass(frozen=True)
+class UnaryMethod:
+    """An RPC of one request and one answer."""
 
-    def __init__(self, channels: Sequence[grpc.aio.Channel]) -> None:
+    path: str
+    read: Callable[[bytes], pb.ClassifyResponse]
+    """Parses the answer; raises ClientError where it cannot."""
+
+
+CLASSIFY = UnaryMethod("/repserve.v1.Classification/Classify", pb.ClassifyResponse.FromString)
+
+
+class UnaryTransport:
+    """A call for each request, over the channels in turn."""
+
+    def __init__(self, channels: Sequence[grpc.aio.Channel], method: UnaryMethod) -> None:
+        self._read = method.read
         self._calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
-            channel.unary_unary(UNARY_METHOD, request_serializer=None, response_deserializer=None)
+            channel.unary_unary(method.path, request_serializer=None, response_deserializer=None)
             for channel in channels
         ]
         self._next = 0
 
-    def frame(self, index: int, request: bytes) -> bytes:  # noqa: ARG002 - a call needs no id
-        """Leaves the request as it is."""
-        return request
+    def frame(self, index: int, request: bytes) -> bytes:
+        """Leaves the request as it is; see ``as_it_is``."""
+        return as_it_is(index, request)
 
     async def classify(self, index: int, framed: bytes, time_limit: float) -> pb.ClassifyResponse:  # noqa: ARG002
         """Sends one request; see Transport."""
         self._next = (self._next + 1) % len(self._calls)
         try:
-            return pb.ClassifyResponse.FromString(await self._calls[self._next](framed, timeout=time_limit))
+            return self._read(await self._calls[self._next](framed, timeout=time_limit))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 
     async def close(self) -> None:
         """Has nothing to end: a cancelled caller cancels its call."""
+
+
+def as_it_is(index: int, request: bytes) -> bytes:  # noqa: ARG001 - a call needs no id
+    """Frames a request for a call, which needs no frame."""
+    return request
 
 
 class StreamTransport:

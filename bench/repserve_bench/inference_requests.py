@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import grpc
-import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from repserve_bench.inference_messages import SERVICE, ModelInferRequest, ModelInferResponse
-from repserve_client.errors import InternalError, from_rpc_error
+from repserve_client.errors import InternalError
 from repserve_protos.v1 import classification_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from repserve_bench.payloads import Content, InputSettings
@@ -25,34 +21,6 @@ MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 STD = np.array((0.229, 0.224, 0.225), np.float32)
 """Of the RepVGG offline guide's normalisation, RGB, for pixels scaled to 0 to 1."""
 WHITE = 255
-
-
-class InferenceTransport:
-    """A ModelInfer call for each request, over the channels in turn."""
-
-    def __init__(self, channels: Sequence[grpc.aio.Channel], top_k: int) -> None:
-        self._calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
-            channel.unary_unary(INFER_METHOD, request_serializer=None, response_deserializer=None)
-            for channel in channels
-        ]
-        self._top_k = top_k
-        self._next = 0
-
-    def frame(self, index: int, request: bytes) -> bytes:  # noqa: ARG002 - a call needs no id
-        """Leaves the request as it is."""
-        return request
-
-    async def classify(self, index: int, framed: bytes, time_limit: float) -> pb.ClassifyResponse:  # noqa: ARG002
-        """Sends one request; see Transport. The answer tells neither times nor batch sizes."""
-        self._next = (self._next + 1) % len(self._calls)
-        try:
-            answer = await self._calls[self._next](framed, timeout=time_limit)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
-        return read_scores(answer, self._top_k)
-
-    async def close(self) -> None:
-        """Has nothing to end: a cancelled caller cancels its call."""
 
 
 def infer_request(content: Content, settings: InputSettings) -> bytes:

@@ -1,0 +1,88 @@
+"""What a replay has counted so far; requests may end on any thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from repserve_bench.predictions import Prediction
+from repserve_bench.tally import Tally
+from repserve_client.results import RankedClass
+
+if TYPE_CHECKING:
+    from repserve_bench.dataset import Sample
+    from repserve_client.errors import ClientError
+    from repserve_protos.v1 import classification_pb2 as pb
+
+MICROSECOND = 1e-6
+
+
+class Counts:
+    """Adds up what became of requests, until someone takes it."""
+
+    def __init__(self) -> None:
+        self.predictions: dict[str, Prediction] = {}
+        """The first answer for each image, by file name."""
+        self._tally = Tally()
+        self._lock = threading.Lock()
+
+    def take(self) -> Tally:
+        """Returns what was counted since the last call."""
+        with self._lock:
+            tally, self._tally = self._tally, Tally()
+        return tally
+
+    def forget(self) -> None:
+        """Counts from nothing again, as after a warm-up."""
+        self.take()
+        self.predictions.clear()
+
+    def sent(self, lag: float) -> None:
+        """A request was sent so many seconds later than it was due."""
+        with self._lock:
+            self._tally.send_lag_seconds += lag
+            self._tally.worst_send_lag = max(self._tally.worst_send_lag, lag)
+
+    def retried(self, code: str) -> None:
+        """An attempt that ended with this status is made again."""
+        with self._lock:
+            self._tally.retries[code] += 1
+
+    def failed(self, failure: ClientError) -> None:
+        """A request ended without an answer."""
+        with self._lock:
+            tally = self._tally
+            tally.requests += 1
+            tally.statuses[failure.code] += 1
+            tally.failures.setdefault(failure.code, failure.message)
+
+    def answered(self, samples: tuple[Sample, ...], response: pb.ClassifyResponse, due: float, ended: float) -> None:
+        """A request was answered; times are of ``time.monotonic()``."""
+        with self._lock:
+            tally = self._tally
+            tally.latencies.append(ended - due)
+            tally.ended.append(ended)
+            tally.requests += 1
+            tally.statuses["OK"] += 1
+            tally.images += len(samples)
+            tally.versions[response.version] += len(samples)
+            tally.decode_seconds += response.decode_microseconds * MICROSECOND
+            for sample, prediction in zip(samples, response.predictions, strict=True):
+                if prediction.batch_size:
+                    tally.batch_sizes[prediction.batch_size] += 1
+                    tally.queue_seconds += prediction.queue_microseconds * MICROSECOND
+                    tally.compute_seconds += prediction.compute_microseconds * MICROSECOND
+                self._compare(tally, sample, prediction)
+
+    def _compare(self, tally: Tally, sample: Sample, prediction: pb.Prediction) -> None:
+        classes = prediction.classes
+        first = self.predictions.get(sample.name)
+        if first is not None:
+            tally.changed_answers += first.best.index != classes[0].index
+            return
+        best = classes[0]
+        ranked = tuple(entry.index for entry in classes)
+        self.predictions[sample.name] = Prediction(RankedClass(best.index, best.label, best.probability), ranked)
+        if sample.label is not None:
+            # An image that is sent again counts once, or the first of the set would weigh more.
+            tally.accuracy.add(sample.label, ranked)

@@ -36,6 +36,8 @@ class _Request:
     index: int
     framed: bytes
     due: float
+    lane: int
+    """Which of the connections carries it."""
     attempts: Attempts | None = None
     """Made with the first failure: most requests need none."""
 
@@ -60,7 +62,6 @@ class CallReplay:
         # What follows is changed under the lock, by gRPC's threads and by the loop's.
         self._lock = threading.Lock()
         self._in_flight = 0
-        self._turn = 0
         self._all_sent = False
         self._error: Exception | None = None
 
@@ -108,10 +109,10 @@ class CallReplay:
 
     async def _closed_loop(self) -> None:
         """Begins as many chains as requests are to be in flight; each sends the next request with every answer."""
-        for _ in range(self._job.concurrency):
+        for number in range(self._job.concurrency):
             with self._lock:
                 self._in_flight += 1
-            self._guard(self._go_on)
+            self._guard(self._go_on_or_leave, number % len(self._calls))
 
     async def _open_loop(self) -> None:
         """Sends each request when it is due, or as soon after as one of those in flight is answered."""
@@ -128,7 +129,7 @@ class CallReplay:
             with self._lock:
                 index = self._pace.next_index()
                 self._in_flight += 1
-            self._guard(self._begin, index, due)
+            self._guard(self._begin, index, due, index % len(self._calls))
 
     def _wait_for_room(self) -> Awaitable[object]:
         with self._lock:
@@ -137,46 +138,62 @@ class CallReplay:
                 self._room.set()
         return self._room.wait()
 
-    def _go_on(self) -> None:
-        """A request has ended: in a closed loop the next one takes its place, until there are enough."""
+    def _go_on(self, lane: int) -> bool:
+        """In a closed loop, sends the request that takes an ended one's place; False when there are enough.
+
+        It takes the same connection, which thereby always carries something: gRPC ends the thread of one that carries
+        nothing, and starts another for its next call.
+        """
         now = time.monotonic()
         with self._lock:
-            if self._job.arrivals is None and self._error is None and not self._pace.enough(now):
-                index = self._pace.next_index()
-            else:
-                index = None
-                self._in_flight -= 1
+            if self._job.arrivals is not None or self._error is not None or self._pace.enough(now):
+                return False
+            index = self._pace.next_index()
+        self._begin(index, now, lane)
+        return True
+
+    def _leave(self) -> None:
+        """A request has ended and none takes its place."""
+        with self._lock:
+            self._in_flight -= 1
             room = self._in_flight == self._job.concurrency - 1
             done = self._all_sent and self._in_flight == 0
-        if index is not None:
-            self._begin(index, now)
-        elif done:
+        if done:
             self._loop.call_soon_threadsafe(self._done.set)
         elif room:
             self._loop.call_soon_threadsafe(self._room.set)
 
-    def _begin(self, index: int, due: float) -> None:
-        request = _Request(index, self._payloads[index], due)
+    def _go_on_or_leave(self, lane: int) -> None:
+        if not self._go_on(lane):
+            self._leave()
+
+    def _begin(self, index: int, due: float, lane: int) -> None:
+        request = _Request(index, self._payloads[index], due, lane)
         self.counts.sent(time.monotonic() - due)
         self._send(request, self._job.timeout)
 
     def _send(self, request: _Request, time_limit: float) -> None:
-        self._turn = (self._turn + 1) % len(self._calls)
-        future = self._calls[self._turn].future(request.framed, timeout=time_limit)
+        future = self._calls[request.lane].future(request.framed, timeout=time_limit)
         future.add_done_callback(partial(self._guard, self._take, request))
 
     def _take(self, request: _Request, future: grpc.CallFuture[bytes]) -> None:
         """An attempt has ended, and this is a thread of gRPC."""
         try:
-            response = self._read(future.result())
+            answer = future.result()
         except grpc.RpcError as error:
             self._fail(request, from_rpc_error(error))
             return
+        ended = time.monotonic()
+        # The next request first: the server works on it while this one is counted.
+        went_on = self._go_on(request.lane)
+        try:
+            response = self._read(answer)
         except ClientError as failure:
-            self._fail(request, failure)
-            return
-        self.counts.answered(self._payloads.groups[request.index], response, request.due, time.monotonic())
-        self._go_on()
+            self.counts.failed(failure)
+        else:
+            self.counts.answered(self._payloads.groups[request.index], response, request.due, ended)
+        if not went_on:
+            self._leave()
 
     def _fail(self, request: _Request, failure: ClientError) -> None:
         if self._job.retries:
@@ -190,7 +207,7 @@ class CallReplay:
                 return
         self.counts.failed(failure)
         # By way of the loop: calls that fail at once would nest without end.
-        self._later(0.0, self._go_on)
+        self._later(0.0, self._go_on_or_leave, request.lane)
 
     def _delay_after(self, request: _Request, failure: ClientError) -> float:
         if self._pace.stopped:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from repserve_bench.transport import UnaryMethod
 
 
+WATCH_HEALTH = "/grpc.health.v1.Health/Watch"
+
+
 @dataclass(slots=True)
 class _Request:
     """A request that is not answered yet."""
@@ -106,6 +109,9 @@ class CallReplay:
                 ready.result(max(0.0, deadline - time.monotonic()))
             except grpc.FutureTimeoutError as error:
                 raise TimeoutError from error
+        # gRPC ends the thread of a connection that carries nothing and starts another for its next call. A call that
+        # stays open keeps it; a server that does not know this one ends it, and then threads come and go.
+        self._anchors = [channel.unary_stream(WATCH_HEALTH, None, None)(b"") for channel in self._channels]
 
     async def _closed_loop(self) -> None:
         """Begins as many chains as requests are to be in flight; each sends the next request with every answer."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from repserve_bench.load_options import LoadOptions, Prepared
+    from repserve_bench.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -136,18 +137,41 @@ def _conditions(load: LoadOptions, servers: OwnServers | None) -> Iterator[_Cond
             yield _Condition(prepare(replace(load, server=server.address)), server, values)
 
 
+class _ServerMeter:
+    """The CPU time of a server between the first and the last look at a load, so that its warming up does not count."""
+
+    def __init__(self, server: ServerProcess | None) -> None:
+        self._server = server
+        self._readings: list[tuple[int, float]] = []
+
+    def read(self, tally: Tally) -> None:
+        """Notes how many images were answered by now, and for how much CPU time."""
+        if self._server is not None:
+            self._readings = [*self._readings[:1], (tally.images, self._server.cpu_seconds())]
+
+    @property
+    def milliseconds_an_image(self) -> float | None:
+        """CPU time for an image; None where the server is not ours, or too little was seen of it."""
+        if len(self._readings) < 2:  # noqa: PLR2004 - a difference
+            return None
+        (images, cpu), (last_images, last_cpu) = self._readings
+        return 1000 * (last_cpu - cpu) / (last_images - images) if last_images > images else None
+
+
 def _measure(condition: _Condition, concurrency: int, seconds: float, console: Console) -> Point | None:
     prepared, server = condition.prepared, condition.server
     settings = replace(prepared.settings, concurrency=concurrency, seconds=seconds, requests=0)
-    before = server.cpu_seconds() if server else 0.0
+    meter = _ServerMeter(server)
     with make_display(console, requests=0, seconds=seconds, accuracy=False) as display:
-        result = run_load(prepared.dataset.samples, settings, display)
+
+        def progress(tally: Tally, elapsed: float) -> None:
+            display(tally, elapsed)
+            meter.read(tally)
+
+        result = run_load(prepared.dataset.samples, settings, progress)
     if result.interrupted:
         return None
-    tally, server_cpu = result.tally, None
-    if server is not None and tally.images:
-        # Warming up is the server's work too, but no image of it is counted.
-        server_cpu = None if settings.warm_up_seconds else 1000 * (server.cpu_seconds() - before) / tally.images
+    tally = result.tally
     return Point(
         concurrency=concurrency,
         server=condition.values,
@@ -156,7 +180,7 @@ def _measure(condition: _Condition, concurrency: int, seconds: float, console: C
         p99_seconds=tally.percentile(99),
         mean_batch_size=tally.mean_batch_size,
         client_cpu_milliseconds=1000 * result.cpu_seconds / tally.images if tally.images else 0.0,
-        server_cpu_milliseconds=server_cpu,
+        server_cpu_milliseconds=meter.milliseconds_an_image,
         stable=result.stability.stable,
         client_bound=result.client_bound,
         failed=tally.failed,

@@ -1,6 +1,6 @@
 """Throughput and p99 that the bench and NVIDIA's perf_analyzer measure of the same server, in turns.
 
-Run: python tests/benchmarks/against_perf_analyzer.py [--turns N]
+Run: python tests/benchmarks/against_perf_analyzer.py [--help]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import RunningServer, digit_files
+from harness import DIGIT_IMAGES, MODEL_REPOSITORY, RunningServer
 from perf_analyzer import PerfAnalyzer, find_perf_analyzer
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
@@ -26,19 +26,10 @@ from repserve_bench.inference_metadata import describe_model
 from repserve_bench.load import LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
 
-MODEL = "repvgg_digits"
 IMAGES = 64
 WINDOW_MILLISECONDS = 1500
 WINDOWS = 3
 IN_FLIGHT = 1024
-LOADS: tuple[tuple[str, int, float], ...] = (
-    ("closed loop, 1 in flight", 1, 0),
-    ("closed loop, 4 in flight", 4, 0),
-    ("closed loop, 16 in flight", 16, 0),
-    ("Poisson, 200 requests/s", IN_FLIGHT, 200),
-    ("Poisson, 600 requests/s", IN_FLIGHT, 600),
-)
-"""Name, requests in flight, and the rate of an open loop."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +43,38 @@ class Figures:
     """For a request."""
 
 
-def measure_with_perf_analyzer(
-    program: PerfAnalyzer, address: str, images: Path, concurrency: int, rate: float
-) -> Figures:
+@dataclass(frozen=True)
+class Load:
+    """A closed loop, or an open one where there is a rate."""
+
+    concurrency: int
+    rate: float = 0.0
+
+    def __str__(self) -> str:
+        return f"Poisson, {self.rate:g} requests/s" if self.rate else f"closed loop, {self.concurrency} in flight"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What both tools measure."""
+
+    address: str
+    model: str
+    samples: list[Sample]
+    data: Path
+    """The images as perf_analyzer takes them."""
+
+
+def measure_with_perf_analyzer(program: PerfAnalyzer, subject: Subject, load: Load) -> Figures:
     """One run of perf_analyzer, over windows that need not agree."""
-    load = ["--concurrency-range", str(concurrency)]
-    if rate:
-        load = ["--request-rate-range", f"{rate:g}", "--request-distribution", "poisson", "--max-threads", "16"]
+    options = ["--concurrency-range", str(load.concurrency)]
+    if load.rate:
+        options = ["--request-rate-range", f"{load.rate:g}", "--request-distribution", "poisson", "--max-threads", "16"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = program.run(
-        *("-m", MODEL, "-u", address, "-i", "grpc", "-a", "-p", str(WINDOW_MILLISECONDS)),
-        *("--max-trials", str(WINDOWS), "-s", "999", "--input-data", str(images), "--shape", "IMAGE:1", *load),
+        *("-m", subject.model, "-u", subject.address, "-i", "grpc", "-a", "-p", str(WINDOW_MILLISECONDS)),
+        *("--max-trials", str(WINDOWS), "-s", "999", "--input-data", str(subject.data), "--shape", "IMAGE:1"),
+        *options,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -80,20 +92,20 @@ def measure_with_perf_analyzer(
     )
 
 
-def measure_with_bench(address: str, samples: list[Sample], concurrency: int, rate: float) -> Figures:
+def measure_with_bench(subject: Subject, load: Load) -> Figures:
     """One load of our own, over KServe v2 as perf_analyzer's, for as long."""
-    tensor = describe_model(address, MODEL, "", pixels=False)[1]
+    tensor = describe_model(subject.address, subject.model, "", pixels=False)[1]
     settings = LoadSettings(
-        address,
+        subject.address,
         transport="v2",
-        concurrency=concurrency,
-        arrivals=Arrivals(rate) if rate else None,
+        concurrency=load.concurrency,
+        arrivals=Arrivals(load.rate) if load.rate else None,
         seconds=WINDOWS * WINDOW_MILLISECONDS / 1000,
         warm_up_seconds=0.5,
         retries=False,
-        input=InputSettings(model=MODEL, tensor=tensor),
+        input=InputSettings(model=subject.model, tensor=tensor),
     )
-    result = run_load(samples, settings)
+    result = run_load(subject.samples, settings)
     tally = result.tally
     p50, p99 = tally.percentile(50), tally.percentile(99)
     assert p50 is not None
@@ -105,26 +117,33 @@ def main() -> None:
     """Measure each load with both tools in turns, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--turns", type=int, default=5)
-    turns = parser.parse_args().turns
+    parser.add_argument("--model-repository", type=Path, default=MODEL_REPOSITORY)
+    parser.add_argument("--model", default="repvgg_digits")
+    parser.add_argument("--images", type=Path, default=DIGIT_IMAGES, help="a folder of images")
+    parser.add_argument("--concurrency", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--rate", type=float, nargs="*", default=[200, 600])
+    given = parser.parse_args()
+    loads = [*(Load(count) for count in given.concurrency), *(Load(IN_FLIGHT, rate) for rate in given.rate)]
     program = find_perf_analyzer()
-    files = digit_files()[:IMAGES]
-    samples = [Sample(file, None) for file in files]
-    with tempfile.TemporaryDirectory() as folder, RunningServer("--model", MODEL) as server:
-        images = Path(folder) / "images.json"
+    files = sorted(file for file in given.images.iterdir() if file.is_file())[:IMAGES]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RunningServer("--model", given.model, repository=given.model_repository) as server,
+    ):
+        data = Path(folder) / "images.json"
         contents = [file.read_bytes() for file in files]
         raw = [base64.b64encode(struct.pack("<I", len(content)) + content).decode() for content in contents]
-        images.write_text(json.dumps({"data": [{"IMAGE": {"b64": entry}} for entry in raw]}), encoding="utf-8")
+        data.write_text(json.dumps({"data": [{"IMAGE": {"b64": entry}} for entry in raw]}), encoding="utf-8")
+        subject = Subject(server.address, given.model, [Sample(file, None) for file in files], data)
         write("| Load | Tool | requests/s | p50 ms | p99 ms | client CPU-ms |")
         write("|---|---|---|---|---|---|")
-        for name, concurrency, rate in LOADS:
+        for load in loads:
             found: dict[str, list[Figures]] = {"perf_analyzer": [], "repserve bench": []}
-            for _ in range(turns):
-                found["perf_analyzer"].append(
-                    measure_with_perf_analyzer(program, server.address, images, concurrency, rate)
-                )
-                found["repserve bench"].append(measure_with_bench(server.address, samples, concurrency, rate))
+            for _ in range(given.turns):
+                found["perf_analyzer"].append(measure_with_perf_analyzer(program, subject, load))
+                found["repserve bench"].append(measure_with_bench(subject, load))
             for tool, figures in found.items():
-                write(f"| {name} | {tool} | {describe(figures)} |")
+                write(f"| {load} | {tool} | {describe(figures)} |")
 
 
 def describe(figures: list[Figures]) -> str:

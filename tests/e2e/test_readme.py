@@ -30,7 +30,7 @@ def test_every_subcommand_is_shown_and_every_program_is_known() -> None:
     shown = {tuple(words[: 2 if words[0] in {"bench", "convert"} else 1]) for words in OWN}
     assert shown == {
         *(("models",), ("serve",), ("classify",), ("doctor",)),
-        *(("bench", "run"), ("bench", "table")),
+        *(("bench", "run"), ("bench", "saturate"), ("bench", "table")),
         *(("convert", "random"), ("convert", "pth2onnx"), ("convert", "onnx2om")),
     }
     assert {words[0] for words in COMMANDS} == {"repserve", "make", "pip", "curl", "source"}

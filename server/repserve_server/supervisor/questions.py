@@ -32,7 +32,9 @@ FIGURES = (
     "repserve_padding_images",
     "repserve_device_busy_seconds",
 )
-"""The metrics that the page shows."""
+"""The metrics that the page shows ..."""
+UNSHOWN = "repserve_batch_size_bucket"
+"""... but for these series, of which each model has a dozen: an answer is one control message."""
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ class Questions:
 
     async def _figures(self, _: Body) -> Body:
         await self._refresh()
-        samples = [list(sample) for sample in self._metrics.children.samples(FIGURES)]
+        samples = [list(sample) for sample in self._metrics.children.samples(FIGURES) if sample[0] != UNSHOWN]
         return {"seconds": time.monotonic(), "repository_mode": self._settings.repository_mode, "samples": samples}
 
     def _check_explicit(self, what: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from prometheus_client import disable_created_metrics
+
 from repserve_server.supervisor.supervisor import NothingToServeError, Supervisor
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ async def run_server(settings: Settings) -> int:
     values = settings.model_dump(mode="json") | chosen
     effective = ", ".join(f"{name} = {'default' if value is None else value}" for name, value in values.items())
     logger.info("settings: %s", effective)
+    # When a series began is told beside it otherwise, as a gauge of its own that nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         return await Supervisor(settings).run()
     except NothingToServeError as error:

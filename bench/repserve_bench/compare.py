@@ -43,7 +43,8 @@ CONDITIONS = (
     ("simulated", ("model", "simulated")),
     ("images", ("dataset", "images")),
     ("in flight", ("settings", "concurrency")),
-    ("arrivals", ("settings", "arrivals")),
+    ("rate/s (none is a closed loop)", ("settings", "arrivals", "rate")),
+    ("arrivals", ("settings", "arrivals", "distribution")),
     ("transport", ("settings", "transport")),
     ("pixels", ("settings", "input", "pixels")),
     ("images a request", ("settings", "input", "images_per_request")),
@@ -103,7 +104,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         for name, path, factor, digits, better, kind in FIGURES
     )
     differing = tuple(
-        f"{name}: {first} and {second}"
+        f"{name}: {_condition(first)} and {_condition(second)}"
         for name, path in CONDITIONS
         if (first := _find(before, path)) != (second := _find(after, path))
     )
@@ -130,6 +131,12 @@ def _find(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:  # noqa: A
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found
+
+
+def _condition(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 def _scaled(document: Mapping[str, Any], path: tuple[str, ...], factor: float) -> float | None:

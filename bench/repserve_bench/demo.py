@@ -32,7 +32,7 @@ TABLE_SECONDS = 8.0
 
 NEXT_STEPS = """\
   make serve
-      serves model_repo: gRPC on port 8001, metrics and health on port 8002
+      serves model_repo: gRPC on port 8001, a page on http://127.0.0.1:8000, metrics and health on port 8002
   .venv/bin/repserve classify --model repvgg_digits PHOTO.jpg
       classifies images on that server; try model_repo/repvgg_digits/validation/images/*.jpg
   .venv/bin/repserve bench run --model repvgg_a0 --images DIR --labels val_label.txt

@@ -42,9 +42,16 @@ class Point:
     """For an image, of the load processes."""
     server_cpu_milliseconds: float | None
     """For an image, of a server that the sweep started."""
-    stable: bool
+    stability: str
+    """stable, not stable, or too short to tell."""
     client_bound: bool
     failed: int
+
+    @property
+    def note(self) -> str:
+        """What there is to say against the figures; empty when nothing is."""
+        notes = ((self.stability, self.stability != "stable"), ("client busy", self.client_bound))
+        return ", ".join(note for note, true in notes if true)
 
 
 @dataclass
@@ -181,7 +188,7 @@ def _measure(condition: _Condition, concurrency: int, seconds: float, console: C
         mean_batch_size=tally.mean_batch_size,
         client_cpu_milliseconds=1000 * result.cpu_seconds / tally.images if tally.images else 0.0,
         server_cpu_milliseconds=meter.milliseconds_an_image,
-        stable=result.stability.stable,
+        stability=result.stability.verdict,
         client_bound=result.client_bound,
         failed=tally.failed,
     )
@@ -217,7 +224,7 @@ def sweep_json(found: Sweep) -> dict[str, object]:
             **describe_instances(model),
         },
         "interrupted": found.interrupted,
-        "points": [asdict(point) for point in found.points],
+        "points": [{**asdict(point), "note": point.note} for point in found.points],
     }
 
 
@@ -228,7 +235,6 @@ COLUMNS = (
 
 
 def _cells(point: Point) -> tuple[float | str | None, ...]:
-    notes = [note for note, true in (("not stable", not point.stable), ("client busy", point.client_bound)) if true]
     return (
         point.concurrency,
         round(point.fps, 1),
@@ -238,7 +244,7 @@ def _cells(point: Point) -> tuple[float | str | None, ...]:
         point.client_cpu_milliseconds,
         point.server_cpu_milliseconds,
         point.failed,
-        ", ".join(notes),
+        point.note,
     )
 
 

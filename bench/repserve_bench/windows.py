@@ -49,6 +49,11 @@ class Stability:
         return not self.complaint
 
     @property
+    def verdict(self) -> str:
+        """stable, not stable, or too short to tell."""
+        return self.complaint.partition(":")[0] or "stable"
+
+    @property
     def complaint(self) -> str:
         """Why the run is not called stable; empty when it is."""
         if len(self.last) < COMPARED:

@@ -101,7 +101,12 @@ def _sweep(document: Mapping[str, Any]) -> dict[str, Any]:
     for point in document["points"]:
         name = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point["server"].items())
         series.setdefault(name, []).append(point)
-    return {"document": document, "series": series, "picture": plots.throughput_latency(series)}
+    return {
+        "document": document,
+        "series": series,
+        "varied": any(series),
+        "picture": plots.throughput_latency(series),
+    }
 
 
 def _saturation(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,11 @@ DEFAULTS = Conditions()
     show_default=True,
     help="Images of a MultiStream query.",
 )
-@click.option("--server-rate", type=SECONDS, help="Queries/s of Server; half of the throughput found by default.")
+@click.option(
+    "--server-rate",
+    type=SECONDS,
+    help="Queries/s of Server; by default half of the throughput, and less until VALID.",
+)
 @click.option(
     "--server-latency-ms",
     type=SECONDS,
@@ -107,9 +111,6 @@ def mlperf(
         document = suite_json(suite, prepared)
         simulated = "SIMULATED: " if is_simulated(prepared.model) else ""
         console.print(suite_table(suite, f"{simulated}{prepared.model.name} at {load.server}, driven by LoadGen"))
-        for result in suite.results:
-            if not result.valid:
-                console.print(f"{result.scenario}: {result.remark}", highlight=False, soft_wrap=True)
         write_json(output, document)
         console.print(f"Figures written to {output}, LoadGen's logs to {logs}", highlight=False, soft_wrap=True)
         if html is not None:

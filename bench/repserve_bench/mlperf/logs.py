@@ -62,7 +62,7 @@ def read_outcome(folder: Path, scenario: ScenarioName) -> Outcome:
         value=None if value is None else factor * float(value),
         queries=int(found.get("result_query_count", 0)),
         p99_seconds=None if p99 is None else 1e-9 * float(p99),
-        remark=" ".join(remark.split()),
+        remark=" ".join(remark.replace("*", " ").split()),
     )
 
 

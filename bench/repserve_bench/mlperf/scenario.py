@@ -34,7 +34,7 @@ class Conditions:
     samples_per_query: int = 8
     """Images of a MultiStream query."""
     server_rate: float = 0.0
-    """Queries a second of the Server scenario."""
+    """Queries a second of the Server scenario; 0 where they are not chosen yet."""
     server_latency: float = 0.015
     """Seconds that 99 % of the Server scenario's queries may take."""
     expected_rate: float = 1.0
@@ -66,7 +66,8 @@ def test_settings(job: ScenarioJob) -> TestSettings:
     settings.min_duration_ms = round(1000 * conditions.seconds)
     settings.min_query_count = conditions.queries
     settings.multi_stream_samples_per_query = conditions.samples_per_query
-    settings.server_target_qps = conditions.server_rate
+    if job.scenario == "Server":
+        settings.server_target_qps = conditions.server_rate
     settings.server_target_latency_ns = round(1e9 * conditions.server_latency)
     settings.offline_expected_qps = OFFLINE_MARGIN * conditions.expected_rate
     return settings

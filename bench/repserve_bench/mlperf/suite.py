@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from repserve_bench.dataset import Sample
+    from repserve_bench.load_messages import Job
     from repserve_bench.load_options import Prepared
     from repserve_bench.mlperf.scenario import ScenarioName
 
 EXPLORING_SECONDS = 3.0
 SERVER_SHARE = 0.5
 """Of the throughput found, offered in the Server scenario where no rate is given."""
+LOWERED = 0.7
+"""Of a rate that was INVALID, what is offered next where no rate is given."""
+MOST_RATES = 5
+"""Rates of the Server scenario at most; the last is an eighth of the throughput."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,12 @@ class ScenarioResult:
     """What came of one scenario."""
 
     scenario: ScenarioName
+    conditions: Conditions
     outcome: Outcome
     finished: Finished
-    top1: float | None
+    logs: Path
+    """LoadGen's own, a folder."""
+    top1: float | None = None
     """Of an accuracy run; None without one."""
 
     @property
@@ -59,7 +68,6 @@ class ScenarioResult:
 class Suite:
     """The scenarios in the order in which they were run."""
 
-    conditions: Conditions
     results: list[ScenarioResult] = field(default_factory=list)
     interrupted: bool = False
 
@@ -78,7 +86,7 @@ def run_suite(
     Args:
         prepared: Images, model and how to send.
         scenarios: Which to run.
-        conditions: What each is asked for; a server_rate of 0 is chosen here.
+        conditions: What each is asked for. With a server_rate of 0 lower and lower ones are tried until one is valid.
         folder: Gets a folder of LoadGen's logs for each run; those of an earlier run are overwritten.
         console: Where progress is shown.
         accuracy: Whether each scenario is also run for its top-1.
@@ -91,28 +99,55 @@ def run_suite(
     console.print(f"Warming up and finding the throughput for {EXPLORING_SECONDS:g} s", highlight=False)
     with make_display(console, requests=0, seconds=EXPLORING_SECONDS, accuracy=False) as display:
         rate = run_load(prepared.dataset.samples, settings, display).fps
-    conditions = replace(
-        conditions, expected_rate=rate, server_rate=conditions.server_rate or max(1.0, SERVER_SHARE * rate)
-    )
+    conditions = replace(conditions, expected_rate=rate)
     load = make_jobs(prepared.dataset.samples, replace(settings, processes=1))[0]
-    suite = Suite(conditions)
+    suite = Suite()
     try:
         for scenario in scenarios:
-            console.print(f"{scenario}: at least {conditions.seconds:g} s", highlight=False)
-            own = folder / scenario
-            job = ScenarioJob(scenario, accuracy=False, conditions=conditions, folder=_make(own), load=load)
-            finished = run_scenario(job)
-            top1 = None
+            result = run_until_valid(scenario, conditions, load, folder, console)
             if accuracy:
-                answers = own / "accuracy"
-                run_scenario(replace(job, accuracy=True, folder=_make(answers)))
-                top1 = read_top1(answers, [sample.label for sample in prepared.dataset.samples])
-            suite.results.append(ScenarioResult(scenario, read_outcome(own, scenario), finished, top1))
+                result = replace(result, top1=_top1(result, load, prepared.dataset.samples))
+            suite.results.append(result)
     except KeyboardInterrupt:
         if not suite.results:
             raise
         suite.interrupted = True
     return suite
+
+
+def run_until_valid(
+    scenario: ScenarioName, conditions: Conditions, load: Job, folder: Path, console: Console
+) -> ScenarioResult:
+    """Runs a scenario; Server without a rate again and again, with less each time, until it is valid.
+
+    Returns:
+        What came of the last run. Each has a folder of logs of its own.
+    """
+    for number, rate in enumerate(_rates_to_try(scenario, conditions), start=1):
+        title = f"{scenario} at {rate:.1f} queries/s" if scenario == "Server" else scenario
+        console.print(f"{title}: at least {conditions.seconds:g} s", highlight=False)
+        own = folder / (scenario if number == 1 else f"{scenario}-{number}")
+        offered = replace(conditions, server_rate=rate)
+        finished = run_scenario(ScenarioJob(scenario, False, offered, _make(own), load))
+        result = ScenarioResult(scenario, offered, read_outcome(own, scenario), finished, own)
+        if result.valid:
+            break
+        console.print(f"{title}: INVALID. {result.remark}", highlight=False, soft_wrap=True)
+    return result
+
+
+def _rates_to_try(scenario: ScenarioName, conditions: Conditions) -> list[float]:
+    if scenario != "Server" or conditions.server_rate:
+        return [conditions.server_rate]
+    highest = SERVER_SHARE * conditions.expected_rate
+    return [max(1.0, highest * LOWERED**number) for number in range(MOST_RATES)]
+
+
+def _top1(result: ScenarioResult, load: Job, samples: Sequence[Sample]) -> float | None:
+    """Runs a scenario once more, with each image once, and counts the right answers."""
+    folder = result.logs / "accuracy"
+    run_scenario(ScenarioJob(result.scenario, True, result.conditions, _make(folder), load))
+    return read_top1(folder, [sample.label for sample in samples])
 
 
 def suite_table(suite: Suite, title: str) -> Table:
@@ -151,13 +186,14 @@ def suite_json(suite: Suite, prepared: Prepared) -> dict[str, object]:
             "simulated": is_simulated(model),
             **describe_instances(model),
         },
-        "conditions": asdict(suite.conditions),
         "interrupted": suite.interrupted,
         "scenarios": [
             {
                 "scenario": result.scenario,
                 "result": VALID if result.valid else INVALID,
                 "remark": result.remark,
+                "conditions": asdict(result.conditions),
+                "logs": str(result.logs),
                 "metric": result.outcome.metric,
                 "value": result.outcome.value,
                 "queries": result.outcome.queries,

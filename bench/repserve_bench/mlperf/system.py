@@ -83,6 +83,10 @@ class SystemUnderTest:
         await self._transport.close()
         for channel in self._channels:
             await channel.close(grace=None)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:  # gRPC's own, of calls that were cancelled
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _keep_sending(self) -> None:
         while True:

@@ -68,7 +68,12 @@ def test_the_ratio_is_after_over_before_in_the_unit_of_the_name() -> None:
 
 
 def test_other_conditions_are_told() -> None:
-    assert compare(BEFORE, changed("model/devices", ["npu:0"])).differing == ("devices: ['cpu'] and ['npu:0']",)
+    assert compare(BEFORE, changed("model/devices", ["npu:0"])).differing == ("devices: cpu and npu:0",)
+
+
+def test_an_open_and_a_closed_loop_differ_in_words() -> None:
+    before, after = ({**BEFORE, "settings": {"arrivals": value}} for value in (None, {"rate": 200.0}))
+    assert compare(before, after).differing == ("rate/s (none is a closed loop): none and 200.0",)
 
 
 def test_the_table_leaves_out_what_neither_has() -> None:

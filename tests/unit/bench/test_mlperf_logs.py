@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repserve_bench.load import LoadError
-from repserve_bench.mlperf.logs import ACCURACY_LOG, DETAIL_LOG, Outcome, read_outcome, read_top1
-from repserve_bench.mlperf.process import Finished
-from repserve_bench.mlperf.suite import ScenarioResult
+from repserve_bench.mlperf.logs import ACCURACY_LOG, DETAIL_LOG, read_outcome, read_top1
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +45,7 @@ def test_an_invalid_run_says_why(tmp_path: Path) -> None:
     outcome = read_outcome(tmp_path, "MultiStream")
     assert not outcome.valid
     assert outcome.value is None
-    assert outcome.remark == "Min duration * Only processed 5."
+    assert outcome.remark == "Min duration Only processed 5."
 
 
 @pytest.mark.parametrize("written", [False, True])
@@ -71,10 +69,3 @@ def test_answers_are_judged_by_their_index(tmp_path: Path) -> None:
     (tmp_path / ACCURACY_LOG).write_text("[", encoding="utf-8")
     with pytest.raises(LoadError, match="left no answers"):
         read_top1(tmp_path, [1])
-
-
-def test_a_run_with_failed_requests_is_not_valid_whatever_loadgen_says() -> None:
-    outcome = Outcome(valid=True, metric="images/s", value=1.0, queries=1, p99_seconds=1.0, remark="")
-    result = ScenarioResult("Offline", outcome, Finished(3, {"UNAVAILABLE": "gone"}), None)
-    assert not result.valid
-    assert result.remark == "3 requests failed, the first with UNAVAILABLE: gone"

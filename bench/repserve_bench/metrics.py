@@ -78,6 +78,7 @@ class BenchCollector(Collector):
         self._labels = [model]
         self._requests, self._seconds, self._accuracy = requests, seconds, accuracy
         self._families: list[Metric] = []
+        self._finished = False
         self._latencies_seen = 0
         self._latency_sum = 0.0
         self._buckets = np.zeros(len(SECONDS) + 1, np.int64)
@@ -89,6 +90,11 @@ class BenchCollector(Collector):
         self._latency_sum += float(fresh.sum())
         np.add.at(self._buckets, np.searchsorted(SECONDS, fresh), 1)
         self._families = list(self._describe(tally, elapsed))
+
+    def finish(self, tally: Tally, elapsed: float) -> None:
+        """Takes the counts of a replay that did what it was asked for, though it may have been stable before."""
+        self._finished = True
+        self(tally, elapsed)
 
     def collect(self) -> Iterator[Metric]:
         """Yields the families."""
@@ -102,7 +108,8 @@ class BenchCollector(Collector):
         yield self._counter(IMAGES, tally.images)
         yield self._counter(RETRIES, tally.retries.total())
         yield self._gauge(FPS, tally.images / elapsed if elapsed else 0)
-        yield self._gauge(PROGRESS, share_done(tally, elapsed, requests=self._requests, seconds=self._seconds))
+        done = share_done(tally, elapsed, requests=self._requests, seconds=self._seconds)
+        yield self._gauge(PROGRESS, 1.0 if self._finished else done)
         yield self._gauge(ELAPSED, elapsed)
         yield self._gauge(SEND_LAG, tally.worst_send_lag)
         for definition, share in ((TOP1, tally.accuracy.top1), (TOP5, tally.accuracy.top5)):

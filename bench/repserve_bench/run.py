@@ -79,7 +79,8 @@ def replay(
                 display(tally, elapsed)
 
             result = run_load(dataset.samples, settings, show)
-        collector(result.tally, result.elapsed)
+        told = collector if result.interrupted else collector.finish
+        told(result.tally, result.elapsed)
     report = Report(dataset, settings, model, result, reference)
     console.print(rich_report(report))
     for warning in report.warnings():

@@ -58,6 +58,13 @@ def test_it_tells_what_was_counted() -> None:
     assert value(found, "latency_seconds_sum") == pytest.approx(20.0031)
 
 
+def test_a_finished_replay_is_wholly_done() -> None:
+    found = collector()
+    found.finish(tally(), 2.0)
+    assert value(found, "progress_ratio") == 1
+    assert value(found, "latency_seconds_count") == 3, "what it knew already is counted once"
+
+
 def test_latencies_count_once_however_often_the_tally_comes() -> None:
     found = collector()
     found(tally(), 3.0)

@@ -177,7 +177,7 @@ class WorkerLoop:
     def _drop_source(self, source: Source) -> None:
         if source.link.fileno() < 0:
             return
-        logger.info("frontend %s is gone; its waiting images are dropped", source.frontend)
         self._selector.unregister(source.link)
         source.link.close()
-        self._waiting.drop_source(source)
+        dropped = self._waiting.drop_source(source)
+        logger.info("%s is gone; waiting images dropped with it: %d", source.frontend, dropped)

@@ -60,6 +60,6 @@ class WaitingImages:
         unwanted = {tuple(entry) for entry in cancellations}
         return self._images.drop(lambda image: image.source is source and (image.slot, image.generation) in unwanted)
 
-    def drop_source(self, source: Source) -> None:
-        """Forget the images of a frontend that is gone."""
-        self._images.drop(lambda image: image.source is source)
+    def drop_source(self, source: Source) -> int:
+        """Forget the images of a frontend that is gone; return how many there were."""
+        return len(self._images.drop(lambda image: image.source is source))

@@ -159,13 +159,16 @@ class RunningServer:
                 continue
         return found
 
+    def metrics_page(self) -> str:
+        """What Prometheus reads."""
+        with urllib.request.urlopen(f"{self.metrics_url}/metrics", timeout=10) as reply:  # noqa: S310 - our own server
+            return str(reply.read().decode())
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that carry these labels; 0 where there is none."""
-        with urllib.request.urlopen(f"{self.metrics_url}/metrics", timeout=10) as reply:  # noqa: S310 - our own server
-            text = reply.read().decode()
         return sum(
             sample.value
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(self.metrics_page())
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )

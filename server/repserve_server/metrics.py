@@ -1,13 +1,13 @@
 """Metrics of several processes as one: each keeps an ordinary registry, the supervisor merges snapshots of them.
 
 A snapshot is plain data that fits into a control message. Counters and histograms of a process that ended stay in the
-sums, so that totals never fall; its gauges go.
+sums, so that totals never fall; its gauges go. The series of a model version go when it is unloaded.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -58,6 +58,15 @@ class MergedCollector(Collector):
             for family in self._live.pop(process, []):
                 if family["type"] != "gauge":
                     _add(self._ended, family["samples"])
+
+    def forget_ended(self, labels: Mapping[str, str]) -> None:
+        """Drop what ended processes left of the series that carry these labels."""
+        with self._lock:
+            self._ended = {
+                key: (own, value)
+                for key, (own, value) in self._ended.items()
+                if any(own.get(name) != wanted for name, wanted in labels.items())
+            }
 
     def collect(self) -> Iterator[Metric]:
         """One family for each name, summed over live and ended processes."""

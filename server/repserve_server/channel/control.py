@@ -1,4 +1,8 @@
-"""The control channel between the supervisor and a child: JSON messages that may carry file descriptors."""
+"""The control channel between the supervisor and a child: JSON messages that may carry file descriptors.
+
+On the wire a message is one packet or several: each begins with a byte that says whether the message goes on in the
+next, and the first carries the descriptors.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,12 @@ from typing import Any
 
 from repserve_server.channel.link import LinkClosedError
 
-MAX_CONTROL_MESSAGE = 160_000
-"""Bytes; below the smallest default socket buffer, so that a message always fits once the buffer is empty."""
+MAX_CONTROL_MESSAGE = 64 * 1024 * 1024
+"""Bytes; a bound for mistakes, far above what the counts of thousands of models take."""
+PACKET_BYTES = 160_000
+"""Below the smallest default socket buffer, so that a packet always fits once the buffer is empty."""
 _MAX_DESCRIPTORS = 16
+_GOES_ON, _LAST = b"+", b"."
 
 
 @dataclass
@@ -32,6 +39,8 @@ class ControlChannel:
         end.setblocking(blocking)
         self.socket = end
         self._backlog: deque[tuple[bytes, list[int]]] = deque()
+        self._begun = bytearray()
+        self._begun_descriptors: list[int] = []
 
     def fileno(self) -> int:
         """The file descriptor, for a selector."""
@@ -53,7 +62,11 @@ class ControlChannel:
         if len(payload) > MAX_CONTROL_MESSAGE:
             raise ValueError(f"control message {kind!r} has {len(payload)} bytes, more than {MAX_CONTROL_MESSAGE}")
         # The caller may close its descriptors before a message that has to wait is sent.
-        self._backlog.append((payload, [os.dup(descriptor) for descriptor in descriptors or ()]))
+        carried = [os.dup(descriptor) for descriptor in descriptors or ()]
+        room = PACKET_BYTES - 1
+        for begin in range(0, len(payload), room):
+            mark = _GOES_ON if begin + room < len(payload) else _LAST
+            self._backlog.append((mark + payload[begin : begin + room], carried if begin == 0 else []))
         self.flush()
 
     def flush(self) -> None:
@@ -79,16 +92,22 @@ class ControlChannel:
         Raises:
             LinkClosedError: the other end is gone.
         """
-        try:
-            payload, descriptors, _, _ = socket.recv_fds(self.socket, MAX_CONTROL_MESSAGE, _MAX_DESCRIPTORS)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise LinkClosedError(str(error)) from error
-        if not payload:
-            raise LinkClosedError("end of file")
-        content = json.loads(payload)
-        return ControlMessage(content["kind"], content["body"], list(descriptors))
+        while True:
+            try:
+                packet, descriptors, _, _ = socket.recv_fds(self.socket, PACKET_BYTES, _MAX_DESCRIPTORS)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise LinkClosedError(str(error)) from error
+            if not packet:
+                raise LinkClosedError("end of file")
+            self._begun += packet[1:]
+            self._begun_descriptors += descriptors
+            if packet[:1] == _LAST:
+                content = json.loads(self._begun)
+                message = ControlMessage(content["kind"], content["body"], self._begun_descriptors)
+                self._begun, self._begun_descriptors = bytearray(), []
+                return message
 
     def close(self) -> None:
         """Close this end."""
@@ -96,6 +115,8 @@ class ControlChannel:
         for _, descriptors in self._backlog:
             _close(descriptors)
         self._backlog.clear()
+        _close(self._begun_descriptors)
+        self._begun_descriptors = []
 
 
 def _close(descriptors: list[int]) -> None:

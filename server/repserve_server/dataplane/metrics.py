@@ -101,6 +101,11 @@ class FrontendMetrics:
             self._poison.labels(model, version),
         )
 
+    def forget_queue(self, model: str, version: str) -> None:
+        """Drop the series of a model version that is served no more."""
+        for metric in (self._queue_seconds, self._poison):
+            metric.remove(model, version)
+
     def count_rejection(self, error: RepServeError) -> None:
         """Count a request that was refused, if its error is a refusal."""
         if error.rejection:
@@ -109,6 +114,7 @@ class FrontendMetrics:
     def show(self, occupied: dict[tuple[str, str], int], in_flight: int) -> None:
         """Show how many images each queue holds, by model and version, and how many requests are not answered."""
         self._in_flight.set(in_flight)
+        self._occupied.clear()
         for (model, version), images in occupied.items():
             self._occupied.labels(model, version).set(images)
 

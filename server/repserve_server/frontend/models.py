@@ -74,6 +74,8 @@ class ModelMessages:
             await queue.empty()
             self._table.close(revision)
             queue.close()
+            if all(other.model != queue.model for other in self._table.queues):
+                self._metrics.forget_queue(*queue.model)
         self._labels.pop(revision, None)
 
     def close(self) -> None:

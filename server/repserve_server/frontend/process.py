@@ -100,6 +100,7 @@ class Frontend:
         await self._stopped.wait()
         self._report_unanswered()
         loop.remove_reader(self._control.fileno())
+        loop.remove_writer(self._control.fileno())
         self._dialogue.close()
         self._health.close()
         await asyncio.gather(self._server.stop(STOP_SECONDS), self._rest.stop())
@@ -113,6 +114,20 @@ class Frontend:
             self._control.send(kind, body)
         except LinkClosedError:
             self._stopped.set()
+        self._watch_backlog()
+
+    def _watch_backlog(self) -> None:
+        """What the supervisor has not read yet leaves when it has room."""
+        if self._control.has_backlog:
+            asyncio.get_running_loop().add_writer(self._control.fileno(), self._flush)
+
+    def _flush(self) -> None:
+        try:
+            self._control.flush()
+        except LinkClosedError:
+            self._stopped.set()
+        if not self._control.has_backlog or self._stopped.is_set():
+            asyncio.get_running_loop().remove_writer(self._control.fileno())
 
     def _say_started(self) -> None:
         """With the listening sockets: the supervisor holds them too, and they listen on if this process dies."""

@@ -211,6 +211,8 @@ class Fleet:
     async def _stop(self, model: ModelVersion) -> None:
         await self._workers.stop(model)
         self.models.remove(model)
+        if all((other.name, other.version) != (model.name, model.version) for other in self.models):
+            self._metrics.forget_version(model.name, model.version)
         model.gone.set()
         logger.info("model %s version %s is unloaded", model.name, model.version)
         self._on_change()

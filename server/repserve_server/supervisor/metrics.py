@@ -99,6 +99,10 @@ class ServerMetrics:
         self.statistics.end(child.name)
         self.processes.end(child.pid)
 
+    def forget_version(self, model: str, version: str) -> None:
+        """A version is served no more: drop its series, which would only become more and more."""
+        self.children.forget_ended({"model": model, "version": version})
+
 
 class _ModelCollector(Collector):
     """The state of each model and what runs it."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from repserve_server.channel.control import MAX_CONTROL_MESSAGE, ControlChannel, ControlMessage
+from repserve_server.channel import control
+from repserve_server.channel.control import PACKET_BYTES, ControlChannel, ControlMessage
 from repserve_server.channel.link import LinkClosedError, link_pair
 
 Pair = tuple[ControlChannel, ControlChannel]
@@ -96,20 +97,55 @@ def test_descriptors_of_a_message_that_had_to_wait_arrive_too(pair: Pair) -> Non
     os.close(read_end)
 
 
-def test_the_largest_message_passes_an_empty_socket(pair: Pair) -> None:
+OVERHEAD = len(b'.{"kind":"k","body":{"t":""}}')
+
+
+@pytest.mark.parametrize("over", [-1, 0])
+def test_what_fits_into_a_packet_passes_an_empty_socket(pair: Pair, over: int) -> None:
     ours, theirs = pair
-    overhead = len(b'{"kind":"k","body":{"t":""}}')
-    ours.send("k", {"t": "x" * (MAX_CONTROL_MESSAGE - overhead)})
+    ours.send("k", {"t": "x" * (PACKET_BYTES - OVERHEAD + over)})
     assert not ours.has_backlog
     message = theirs.receive()
     assert message is not None
-    assert len(message.body["t"]) == MAX_CONTROL_MESSAGE - overhead
+    assert len(message.body["t"]) == PACKET_BYTES - OVERHEAD + over
 
 
-def test_a_longer_message_is_refused_and_leaves_nothing_behind(pair: Pair) -> None:
+@pytest.mark.parametrize("length", [PACKET_BYTES - OVERHEAD + 1, 3 * PACKET_BYTES, 2_000_000])
+def test_a_longer_message_arrives_whole_with_its_descriptors_and_in_order(pair: Pair, length: int) -> None:
     ours, theirs = pair
-    with pytest.raises(ValueError, match=f"'long' has .* more than {MAX_CONTROL_MESSAGE}"):
-        ours.send("long", {"text": "x" * MAX_CONTROL_MESSAGE})
+    read_end, write_end = os.pipe()
+    ours.send("before")
+    ours.send("long", {"text": "x" * length}, [read_end])
+    ours.send("after")
+    before, long, after = drain(ours, theirs)
+    assert (before.kind, after.kind) == ("before", "after")
+    assert long.body == {"text": "x" * length}
+    os.write(write_end, b"through")
+    assert os.read(long.descriptors[0], 16) == b"through"
+    assert (before.descriptors, after.descriptors) == ([], [])
+    for descriptor in (read_end, write_end, *long.descriptors):
+        os.close(descriptor)
+
+
+def test_descriptors_of_a_message_that_never_ends_are_closed_with_the_channel(pair: Pair) -> None:
+    ours, theirs = pair
+    read_end, write_end = os.pipe()
+    ours.send("long", {"text": "x" * 2_000_000}, [write_end])
+    os.close(write_end)
+    assert theirs.receive() is None
+    ours.close()
+    theirs.close()
+    assert os.read(read_end, 1) == b"", "nobody holds the other end"
+    os.close(read_end)
+
+
+def test_a_message_beyond_all_reason_is_refused_and_leaves_nothing_behind(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+    monkeypatch.setattr(control, "MAX_CONTROL_MESSAGE", 1000)
+    with pytest.raises(ValueError, match=r"'long' has .* more than 1000"):
+        ours.send("long", {"text": "x" * 1000})
     assert theirs.receive() is None
     assert not ours.has_backlog
 

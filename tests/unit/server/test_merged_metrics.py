@@ -42,6 +42,18 @@ def value(merged: MergedCollector, name: str, **labels: str) -> float | None:
     return values(merged).get((name, repr(labels)))
 
 
+def test_what_ended_processes_left_of_a_version_can_be_dropped() -> None:
+    merged, registry = MergedCollector(), CollectorRegistry()
+    images = Counter("images", "Images.", ("model", "version"), registry=registry)
+    for version in ("1", "2"):
+        images.labels("digits", version).inc()
+    merged.update("worker", json.loads(json.dumps(take_snapshot(registry))))
+    merged.end("worker")
+    merged.forget_ended({"model": "digits", "version": "1"})
+    assert value(merged, "images_total", model="digits", version="1") is None
+    assert value(merged, "images_total", model="digits", version="2") == 1
+
+
 def test_processes_add_up() -> None:
     merged, first, second = MergedCollector(), Process(), Process()
     first.requests.labels("OK").inc(3)
@@ -181,3 +193,15 @@ def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
     )
     assert samples[("repserve_batch_size_count", ("device", "cpu"), *of_model)] == 1
     assert samples["repserve_process_cpu_seconds_total", ("role", "supervisor")] > 0
+
+
+def test_a_queue_that_is_no_more_leaves_no_series() -> None:
+    metrics = FrontendMetrics()
+    for version in ("1", "2"):
+        metrics.for_queue("digits", version).queue_seconds.observe(0.1)
+    metrics.show({("digits", "1"): 3, ("digits", "2"): 4}, 7)
+    metrics.forget_queue("digits", "1")
+    metrics.show({("digits", "2"): 5}, 5)
+    text = generate_latest(metrics.registry).decode()
+    assert 'version="1"' not in text
+    assert 'repserve_queue_images{model="digits",version="2"} 5.0' in text

@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(
         default=10.0,
         gt=0,
-        description="A worker that is silent for longer, and for longer than 20 of its largest batches, is replaced.",
+        description="A process that is silent for longer is replaced; a worker always has the time of 20 batches.",
     )
     load_seconds: float = Field(
         default=600.0, gt=0, description="Time for a worker to load and warm up its model before it is replaced."

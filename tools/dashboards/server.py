@@ -227,7 +227,7 @@ SERVER_DASHBOARD = Dashboard(
             "Restarts",
             (
                 (increase("repserve_restarts_total", SERVER, "role"), "{{role}}"),
-                (increase("repserve_hung_workers_total", SERVER, "instance"), "hung worker, {{instance}}"),
+                (increase("repserve_hung_processes_total", SERVER, "role"), "hung {{role}}"),
             ),
             width=6,
         ),

@@ -25,6 +25,7 @@ class Child:
         name: for logs and metrics; unique among all children that ever ran.
         exited: set when the process has ended and was waited for.
         returncode: its exit status then; negative for the number of a signal.
+        killed: whether it was killed from here.
         asked_at: when it was asked for its metrics, on the loop's clock, if it has not answered since.
     """
 
@@ -39,6 +40,7 @@ class Child:
         self.name, self.role = name, role
         self.exited = asyncio.Event()
         self.returncode: int | None = None
+        self.killed = False
         self.asked_at: float | None = None
         self._on_message, self._on_exit = on_message, on_exit
         self._loop = asyncio.get_running_loop()
@@ -80,6 +82,7 @@ class Child:
     def kill(self) -> None:
         """End the process at once."""
         if self.alive:
+            self.killed = True
             self._process.send_signal(signal.SIGKILL)
 
     def _flush(self) -> None:

@@ -124,9 +124,10 @@ class Fleet:
                 child.asked_at = self._loop.time()
                 child.send("metrics")
 
-    def kill_hung_workers(self) -> None:
-        """End workers that do not answer any more; they are replaced, and their images go elsewhere."""
+    def kill_hung(self) -> None:
+        """End processes that do not answer any more; they are replaced."""
         self._workers.kill_hung(self.models)
+        self.frontends.kill_hung()
 
     def _take_metrics(self, child: Child, message: ControlMessage) -> None:
         child.asked_at = None

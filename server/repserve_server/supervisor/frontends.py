@@ -17,6 +17,7 @@ from repserve_server.errors import RepServeError
 from repserve_server.supervisor.backoff import Backoff
 from repserve_server.supervisor.child import Child, describe_exit
 from repserve_server.supervisor.ports import join_address
+from repserve_server.supervisor.watchdog import hung_frontends
 
 if TYPE_CHECKING:
     from repserve_server.channel.control import ControlMessage
@@ -129,6 +130,14 @@ class Frontends:
                 place.child.send("drain")
             else:
                 place.drained = True
+
+    def kill_hung(self) -> None:
+        """End frontends that do not answer any more; they are replaced."""
+        frontends = [child for _, child in self.listening]
+        for child, silent in hung_frontends(frontends, self._settings, self._loop.time()):
+            logger.error("%s has not answered for %.1f s; it is killed", child.name, silent)
+            self._metrics.hung_processes.labels("frontend").inc()
+            child.kill()
 
     def send(self, kind: str, body: dict[str, Any]) -> None:
         """Send a message to every frontend that there is."""

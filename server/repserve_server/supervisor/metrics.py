@@ -46,10 +46,11 @@ RESTARTS = MetricDefinition(
     "Processes started again after they ended by themselves.",
     {"role": ("frontend", "worker")},
 )
-HUNG_WORKERS = MetricDefinition(
-    "repserve_hung_workers",
+HUNG_PROCESSES = MetricDefinition(
+    "repserve_hung_processes",
     "counter",
-    "Workers killed because they did not answer for `hang_seconds` or `load_seconds`.",
+    "Processes killed because they did not answer for `hang_seconds`, or workers `load_seconds` while loading.",
+    {"role": ("frontend", "worker")},
 )
 PROCESS_CPU_SECONDS = MetricDefinition(
     "repserve_process_cpu_seconds", "counter", "CPU time of the server's processes.", {"role": ROLES}
@@ -65,7 +66,7 @@ DEFINITIONS = (
     MODEL_LOAD_SECONDS,
     INSTANCE_INFO,
     RESTARTS,
-    HUNG_WORKERS,
+    HUNG_PROCESSES,
     PROCESS_CPU_SECONDS,
     PROCESS_MEMORY,
 )
@@ -83,7 +84,7 @@ class ServerMetrics:
         self.statistics = StatisticsTotals()
         self.processes = ProcessCollector()
         self.restarts = RESTARTS.counter(self.registry)
-        self.hung_workers = HUNG_WORKERS.counter(self.registry)
+        self.hung_processes = HUNG_PROCESSES.counter(self.registry)
         self.registry.register(self.children)
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))

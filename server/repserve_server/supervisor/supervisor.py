@@ -265,7 +265,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(METRICS_SECONDS)
             self._fleet.ask_metrics()
-            self._fleet.kill_hung_workers()
+            self._fleet.kill_hung()
 
     def _refresh_metrics(self) -> None:
         """Called from the HTTP threads: newest counts, or the last ones of children that are busy."""

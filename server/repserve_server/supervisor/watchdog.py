@@ -1,8 +1,9 @@
-"""The watchdog: which workers have been silent for too long.
+"""The watchdog: which workers and frontends have been silent for too long.
 
 A runtime may hold Python's lock for the whole of a run, so no thread of the worker can tell that a run hangs. The
 supervisor asks every child for its metrics once a second, and a worker answers between two batches: one that does not
-answer for long hangs, in a run, in loading its model, or because it was stopped.
+answer for long hangs, in a run, in loading its model, or because it was stopped. A frontend answers between two steps
+of its event loop, and one that does not serves nobody, though its port takes connections.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from repserve_server.settings import Settings
+    from repserve_server.supervisor.child import Child
     from repserve_server.supervisor.models import ModelVersion, Worker
 
 RUNS_ALLOWED = 20
 """A worker is given the time of so many of its largest batches, however short ``hang_seconds`` is."""
+
+FRONTEND_SECONDS = 5.0
+"""A frontend may be silent for so long, however short ``hang_seconds`` is: a new one would be as short of CPU."""
 
 
 def silence_limit(worker: Worker, settings: Settings) -> float:
@@ -42,3 +47,18 @@ def hung_workers(models: Iterable[ModelVersion], settings: Settings, now: float)
             silent = now - child.asked_at
             if silent > silence_limit(worker, settings):
                 yield worker, silent
+
+
+def hung_frontends(frontends: Iterable[Child], settings: Settings, now: float) -> Iterator[tuple[Child, float]]:
+    """Frontends that hang, and for how many seconds they have been silent.
+
+    Args:
+        frontends: those that have started.
+        settings: the limit.
+        now: time on the clock of ``Child.asked_at``.
+    """
+    for child in frontends:
+        if child.alive and not child.killed and child.asked_at is not None:
+            silent = now - child.asked_at
+            if silent > max(settings.hang_seconds, FRONTEND_SECONDS):
+                yield child, silent

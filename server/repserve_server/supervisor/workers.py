@@ -85,7 +85,7 @@ class Workers:
                 if worker.ready is None:
                     worker.reported = f"it was still loading its model after {silent:.0f} s (load_seconds)"
                 worker.hung = True
-                self._metrics.hung_workers.inc()
+                self._metrics.hung_processes.labels("worker").inc()
                 worker.child.kill()
 
     def _start(self, model: ModelVersion, worker: Worker) -> None:

@@ -103,6 +103,18 @@ def test_a_poison_image_is_given_up_and_the_others_succeed(faulty_repository: Pa
         assert server.metric("repserve_restarts_total", role="worker") == restarts
 
 
+def test_a_frontend_that_hangs_is_replaced(faulty_repository: Path) -> None:
+    with RunningServer(*FAULTY, "--hang-seconds", "1", repository=faulty_repository) as server:
+        assert server.stub().Classify(_image(1), timeout=30).predictions[0].classes[0].index == 1
+        (frontend,) = server.children("frontend")
+        frontend.suspend()
+        wait_until(lambda: server.metric("repserve_hung_processes_total", role="frontend") == 1, "it is killed")
+        assert "has not answered for" in server.log
+        reply = server.stub().Classify(_image(2), timeout=30, wait_for_ready=True)
+        assert reply.predictions[0].classes[0].index == 2
+        assert server.metric("repserve_restarts_total", role="frontend") == 1
+
+
 @pytest.mark.parametrize(("fault", "log"), [(HANG, "has not answered for"), (LOSE_DEVICE, "its device failed")])
 def test_an_image_that_makes_a_run_hang_or_the_device_fail_is_given_up_and_the_others_succeed(
     faulty_repository: Path, fault: int, log: str
@@ -119,7 +131,7 @@ def test_an_image_that_makes_a_run_hang_or_the_device_fail_is_given_up_and_the_o
             else:
                 assert call.result(60).predictions[0].classes[0].index == order % 4
         assert log in server.log
-        assert server.metric("repserve_hung_workers_total") == (2 if fault == HANG else 0)
+        assert server.metric("repserve_hung_processes_total", role="worker") == (2 if fault == HANG else 0)
         wait_until(lambda: server.metric("repserve_restarts_total", role="worker") == 2, "two restarts are counted")
 
 

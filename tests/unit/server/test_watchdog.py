@@ -1,4 +1,4 @@
-"""Which workers count as hung: by how long they are silent, what they do, and what their batches cost."""
+"""Which processes count as hung: by how long they are silent, what they do, and what a worker's batches cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import pytest
 
 from repserve_server.settings import Settings
 from repserve_server.supervisor.models import Worker
-from repserve_server.supervisor.watchdog import RUNS_ALLOWED, hung_workers, silence_limit
+from repserve_server.supervisor.watchdog import (
+    FRONTEND_SECONDS,
+    RUNS_ALLOWED,
+    hung_frontends,
+    hung_workers,
+    silence_limit,
+)
 
 if TYPE_CHECKING:
     from repserve_server.supervisor.child import Child
@@ -53,3 +59,15 @@ def test_a_worker_that_loads_has_the_time_for_loading() -> None:
 @pytest.mark.parametrize(("seconds", "limit"), [(0.001, 2.0), (0.1, 2.0), (0.5, 0.5 * RUNS_ALLOWED)])
 def test_a_slow_model_is_given_the_time_of_many_batches(seconds: float, limit: float) -> None:
     assert silence_limit(worker(0.0, batch_seconds=seconds), LIMITS) == pytest.approx(limit)
+
+
+def frontend(asked_at: float | None, *, alive: bool = True, killed: bool = False) -> Child:
+    return cast("Child", SimpleNamespace(alive=alive, killed=killed, asked_at=asked_at))
+
+
+def test_a_frontend_that_does_not_answer_is_named_once_with_its_silence() -> None:
+    silent = frontend(10.0)
+    frontends = [silent, frontend(None), frontend(10.0, alive=False), frontend(10.0, killed=True)]
+    assert list(hung_frontends(frontends, LIMITS, 10.0 + FRONTEND_SECONDS)) == []
+    assert list(hung_frontends(frontends, LIMITS, 11.0 + FRONTEND_SECONDS)) == [(silent, 1.0 + FRONTEND_SECONDS)]
+    assert list(hung_frontends(frontends, Settings(hang_seconds=60.0), 12.0 + FRONTEND_SECONDS)) == []

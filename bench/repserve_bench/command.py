@@ -26,9 +26,12 @@ EXPECTED = (DatasetError, LoadError, MetricsError, PredictionsError, ReportFileE
 
 
 def make_console() -> Console:
-    """Returns a console for stdout, wide enough for the tables where there is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(LEAST_WIDTH, console.width))
+    """Returns a console for stdout, wide enough for the tables where there is no terminal.
+
+    Square brackets are printed as they are: messages of servers, and paths, may hold some.
+    """
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(width=max(LEAST_WIDTH, console.width), markup=False)
 
 
 def exit_with(measure: Callable[[Console], int]) -> None:

@@ -132,7 +132,7 @@ def demonstrate(console: Console) -> int:
 
 def heading(console: Console, text: str) -> None:
     """Prints the heading of a step."""
-    console.print(f"\n[bold]{text}[/bold]", highlight=False)
+    console.print(f"\n{text}", highlight=False, style="bold")
 
 
 def main() -> None:

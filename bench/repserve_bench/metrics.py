@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,7 @@ LATENCY = MetricDefinition(
 )
 DEFINITIONS = (REQUESTS, IMAGES, RETRIES, FPS, PROGRESS, ELAPSED, SEND_LAG, TOP1, TOP5, LATENCY)
 PUSH_TIMEOUT = 10.0
+STOP_TIMEOUT = 10.0
 
 
 class MetricsError(Exception):
@@ -75,6 +77,7 @@ class BenchCollector(Collector):
     """
 
     def __init__(self, model: str, *, requests: int, seconds: float, accuracy: bool) -> None:
+        self.model = model
         self._labels = [model]
         self._requests, self._seconds, self._accuracy = requests, seconds, accuracy
         self._families: list[Metric] = []
@@ -134,38 +137,48 @@ class BenchCollector(Collector):
 
 
 @contextlib.contextmanager
-def exported(collector: BenchCollector, *, port: int | None, pushgateway: str | None) -> Iterator[str | None]:
-    """Shows the collector's figures on a port of 0.0.0.0 inside the block, and pushes them after it.
+def exported(collector: BenchCollector, port: int | None) -> Iterator[str | None]:
+    """Shows the collector's figures on a port of 0.0.0.0 inside the block.
 
     Args:
         collector: What to show.
         port: The port, 0 for a free one; None shows them nowhere.
-        pushgateway: URL of a Pushgateway; None pushes nowhere.
 
     Yields:
         URL of the metrics, or None.
 
     Raises:
-        MetricsError: The port is taken, or the Pushgateway does not take them.
+        MetricsError: The port is taken.
     """
+    if port is None:
+        yield None
+        return
+    try:
+        server, thread = start_http_server(port, registry=_registry(collector))
+    except OSError as error:
+        raise MetricsError(f"cannot show metrics on port {port}: {error}") from error
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(STOP_TIMEOUT)
+
+
+def push(collector: BenchCollector, url: str) -> None:
+    """Leaves the collector's figures on a Pushgateway, in place of those of the last run of the model from here.
+
+    Raises:
+        MetricsError: The Pushgateway does not take them.
+    """
+    group = {"instance": socket.gethostname(), "model": collector.model}
+    try:
+        push_to_gateway(url, job=JOB, grouping_key=group, registry=_registry(collector), timeout=PUSH_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise MetricsError(f"the Pushgateway at {url} does not take the figures: {error}") from error
+
+
+def _registry(collector: BenchCollector) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(collector)
-    server, url = None, None
-    if port is not None:
-        try:
-            server, thread = start_http_server(port, registry=registry)
-        except OSError as error:
-            raise MetricsError(f"cannot show metrics on port {port}: {error}") from error
-        url = f"http://127.0.0.1:{server.server_port}/metrics"
-    try:
-        yield url
-    finally:
-        if server is not None:
-            server.shutdown()
-            server.server_close()
-            thread.join(PUSH_TIMEOUT)
-    if pushgateway is not None:
-        try:
-            push_to_gateway(pushgateway, job=JOB, registry=registry, timeout=PUSH_TIMEOUT)
-        except (OSError, ValueError) as error:
-            raise MetricsError(f"the Pushgateway at {pushgateway} does not take the figures: {error}") from error
+    return registry

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from repserve_bench.html.page import write_page
 from repserve_bench.load import run_load
-from repserve_bench.metrics import BenchCollector, exported
+from repserve_bench.metrics import BenchCollector, exported, push
 from repserve_bench.predictions import write_predictions
 from repserve_bench.progress import make_display
 from repserve_bench.report import Report
@@ -62,14 +62,14 @@ def replay(
 
     Raises:
         LoadError: The replay could not be made.
-        MetricsError: The figures could not be shown or pushed.
+        MetricsError: The figures could not be shown, or not be pushed; the files are written then.
         OSError: A file could not be written.
     """
     outputs = outputs or Outputs()
     accuracy = dataset.labelled and not is_simulated(model) and not model.caution
     requests, seconds = settings.requests, settings.seconds
     collector = BenchCollector(model.name, requests=requests, seconds=seconds, accuracy=accuracy)
-    with exported(collector, port=outputs.metrics_port, pushgateway=outputs.pushgateway) as url:
+    with exported(collector, outputs.metrics_port) as url:
         if url is not None:
             console.print(f"Metrics at {url}", highlight=False)
         with make_display(console, requests=requests, seconds=seconds, accuracy=accuracy) as display:
@@ -86,6 +86,8 @@ def replay(
     for warning in report.warnings():
         console.print(warning, highlight=False, soft_wrap=True)
     _write(report, outputs, console)
+    if outputs.pushgateway is not None:
+        push(collector, outputs.pushgateway)
     return report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Literal
@@ -11,6 +12,8 @@ from typing import Literal
 LogFormat = Literal["text", "json"]
 EXTRA = ("request_id", "method", "code")
 """What the line of a failed request also says."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _TextFormatter(logging.Formatter):
@@ -22,6 +25,8 @@ class _TextFormatter(logging.Formatter):
         super().__init__(f"%(asctime)s %(levelname)s [{process}] %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        # Names come from clients, too; a line break in one must not begin a line of the log.
+        record.message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.message)
         extra = "".join(f" {name}={getattr(record, name)}" for name in EXTRA if hasattr(record, name))
         return super().formatMessage(record) + extra
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, increase, mean, quantiles, rate
+from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, Variable, increase, mean, quantiles, rate
 
-BENCH = 'model=~"$model"'
+BENCH = 'instance=~"$instance", model=~"$model"'
+SERVER = 'job=~"$job"'
+MODEL = 'job=~"$job", model=~"$model"'
 
 BENCH_DASHBOARD = Dashboard(
     uid="repserve-bench",
@@ -12,7 +14,11 @@ BENCH_DASHBOARD = Dashboard(
     text="A run of repserve bench, and what the server did meanwhile.",
     refresh="5s",
     span="now-15m",
-    variables=(("model", "Model", "label_values(repserve_bench_fps, model)"),),
+    variables=(
+        Variable("instance", "Run at", "label_values(repserve_bench_fps, instance)", several=False),
+        Variable("model", "Model", 'label_values(repserve_bench_fps{instance=~"$instance"}, model)', several=False),
+        Variable("job", "Server's job", "label_values(repserve_requests_in_flight, job)"),
+    ),
     panels=(
         Panel("The run", kind="row"),
         Panel(
@@ -120,14 +126,14 @@ BENCH_DASHBOARD = Dashboard(
         ),
         Panel("Elapsed", ((f"max(repserve_bench_elapsed_seconds{{{BENCH}}})", "run"),), unit="s", width=6),
         Panel("The server meanwhile", kind="row"),
-        Panel("Mean batch", ((mean("repserve_batch_size", BENCH, DEVICE), "{{model}} on {{device}}"),)),
+        Panel("Mean batch", ((mean("repserve_batch_size", MODEL, DEVICE), "{{model}} on {{device}}"),)),
         Panel(
             "Device busy",
             (
                 (
                     (
-                        f"{rate('repserve_device_busy_seconds_total', BENCH, DEVICE)}"
-                        f" / sum by ({DEVICE}) (repserve_instance_info{{{BENCH}}})"
+                        f"{rate('repserve_device_busy_seconds_total', MODEL, DEVICE)}"
+                        f" / sum by ({DEVICE}) (repserve_instance_info{{{MODEL}}})"
                     ),
                     "{{model}} on {{device}}",
                 ),
@@ -137,7 +143,7 @@ BENCH_DASHBOARD = Dashboard(
         ),
         Panel(
             "Server CPU",
-            ((f"sum by (role) (rate(repserve_process_cpu_seconds_total[{WINDOW}]))", "{{role}}"),),
+            ((rate("repserve_process_cpu_seconds_total", SERVER, "role"), "{{role}}"),),
             unit="none",
             stacked=True,
             text="Cores in use.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dashboards.panel import Dashboard, Panel
+    from dashboards.panel import Dashboard, Panel, Variable
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24
@@ -26,7 +26,7 @@ def to_json(dashboard: Dashboard) -> dict[str, Any]:
         "refresh": dashboard.refresh,
         "time": {"from": dashboard.span, "to": "now"},
         "timezone": "browser",
-        "templating": {"list": [_source_variable(), *(_variable(*entry) for entry in dashboard.variables)]},
+        "templating": {"list": [_source_variable(), *(_variable(entry) for entry in dashboard.variables)]},
         "annotations": {"list": []},
         "links": [],
         "panels": _place(dashboard.panels),
@@ -37,19 +37,19 @@ def _source_variable() -> dict[str, Any]:
     return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1}
 
 
-def _variable(name: str, label: str, query: str) -> dict[str, Any]:
+def _variable(variable: Variable) -> dict[str, Any]:
+    everything = {"allValue": ".*", "current": {"text": "All", "value": "$__all"}} if variable.several else {}
     return {
-        "name": name,
-        "label": label,
+        "name": variable.name,
+        "label": variable.label,
         "type": "query",
         "datasource": SOURCE,
-        "query": {"query": query, "refId": name},
-        "definition": query,
+        "query": {"query": variable.query, "refId": variable.name},
+        "definition": variable.query,
         "refresh": 2,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": "All", "value": "$__all"},
+        "multi": variable.several,
+        "includeAll": variable.several,
+        **everything,
         "sort": 1,
     }
 

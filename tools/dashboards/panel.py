@@ -32,6 +32,17 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """What the reader chooses from."""
+
+    name: str
+    label: str
+    query: str
+    several: bool = True
+    """Whether several values may be chosen, and all are at first; one otherwise."""
+
+
+@dataclass(frozen=True)
 class Dashboard:
     """A dashboard as it is described here."""
 
@@ -39,8 +50,8 @@ class Dashboard:
     title: str
     text: str
     panels: tuple[Panel, ...]
-    variables: tuple[tuple[str, str, str], ...] = field(default=())
-    """Name, label and query of each variable besides the data source."""
+    variables: tuple[Variable, ...] = field(default=())
+    """Those besides the data source."""
     refresh: str = "10s"
     span: str = "now-30m"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, increase, mean, quantiles, rate
+from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, Variable, increase, mean, quantiles, rate
 
 SERVER = 'job=~"$job"'
 MODEL = 'job=~"$job", model=~"$model"'
@@ -17,8 +17,8 @@ SERVER_DASHBOARD = Dashboard(
     title="RepServe server",
     text="Throughput, latency by stage, batches, devices and models of RepServe.",
     variables=(
-        ("job", "Job", "label_values(repserve_requests_in_flight, job)"),
-        ("model", "Model", 'label_values(repserve_model_ready{job=~"$job"}, model)'),
+        Variable("job", "Job", "label_values(repserve_requests_in_flight, job)"),
+        Variable("model", "Model", 'label_values(repserve_model_ready{job=~"$job"}, model)'),
     ),
     panels=(
         Panel("At a glance", kind="row"),
@@ -252,7 +252,7 @@ SERVER_DASHBOARD = Dashboard(
                 (
                     (
                         f"max by (device, statistic) (repserve_simulated_sleep_error_seconds{{{MODEL}}})"
-                        f' or label_replace(vector(0), "device", "no simulated device", "", "")'
+                        f' or on() label_replace(vector(0), "device", "no simulated device", "", "")'
                     ),
                     "{{device}} {{statistic}}",
                 ),

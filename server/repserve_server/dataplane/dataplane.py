@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,7 +16,7 @@ from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.dataplane.statistics import Attempt, Statistics
-from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError, RepServeError
+from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
 from repserve_server.imaging.model_input import as_model_input
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class Dataplane:
         Raises:
             RepServeError: whatever kept an image from being classified; none is answered then.
         """
-        with self._count_rejections(), self._requests:
+        with self._requests:
             served = self.models.find(model, version)
             with self.statistics.attempt(served.info.name, served.info.version) as attempt:
                 _check_count(len(images))
@@ -150,7 +149,7 @@ class Dataplane:
     async def _classify_rows(
         self, data: Buffer, images: int, model: str, version: str, call: Call, *, pixels: bool
     ) -> Scored:
-        with self._count_rejections(), self._requests:
+        with self._requests:
             served = self.models.find(model, version)
             with self.statistics.attempt(served.info.name, served.info.version) as attempt:
                 area, preprocessing = served.queue.area, served.info.preprocessing
@@ -164,14 +163,6 @@ class Dataplane:
                 # Normalised only now: what is refused costs no work.
                 _write(area.images, slots, as_model_input(rows, preprocessing, served.dtype) if pixels else rows)
                 return await self._run(served, slots, call, attempt)
-
-    @contextmanager
-    def _count_rejections(self) -> Iterator[None]:
-        try:
-            yield
-        except RepServeError as error:
-            self._metrics.count_rejection(error)
-            raise
 
     def _check_deadline(self, call: Call) -> None:
         if call.deadline <= self._clock():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from repserve_server.errors import RepServeError
 from repserve_server.metric_definition import QUEUE_LABELS, MetricDefinition
 
 METHODS = ("Classify", "ClassifyStream", "ModelInfer", "ModelStreamInfer", "ModelInfer over HTTP")
@@ -106,11 +105,6 @@ class FrontendMetrics:
         for metric in (self._queue_seconds, self._poison):
             metric.remove(model, version)
 
-    def count_rejection(self, error: RepServeError) -> None:
-        """Count a request that was refused, if its error is a refusal."""
-        if error.rejection:
-            self._rejected_requests.labels(error.rejection).inc()
-
     def show(self, occupied: dict[tuple[str, str], int], in_flight: int) -> None:
         """Show how many images each queue holds, by model and version, and how many requests are not answered."""
         self._in_flight.set(in_flight)
@@ -120,7 +114,7 @@ class FrontendMetrics:
 
     def for_method(self, method: str) -> MethodMetrics:
         """The series of an RPC."""
-        return MethodMetrics(self._requests, self._request_seconds.labels(method), method)
+        return MethodMetrics(self._requests, self._request_seconds.labels(method), self._rejected_requests, method)
 
     def count_rejected_image(self, kind: str) -> None:
         """Count an image that was not accepted."""
@@ -130,12 +124,14 @@ class FrontendMetrics:
 class MethodMetrics:
     """Counts the requests of one RPC."""
 
-    def __init__(self, requests: Counter, seconds: Histogram, method: str) -> None:
-        self._requests, self._seconds, self.method = requests, seconds, method
+    def __init__(self, requests: Counter, seconds: Histogram, rejected: Counter, method: str) -> None:
+        self._requests, self._seconds, self._rejected, self.method = requests, seconds, rejected, method
         self._by_code: dict[str, Counter] = {"OK": requests.labels(method, "OK")}
 
-    def count(self, code: str, seconds: float) -> None:
-        """Count a request that ended with this status code after ``seconds``."""
+    def count(self, code: str, seconds: float, rejection: str = "") -> None:
+        """Count a request that ended with this status code after ``seconds``, and why it was refused if it was."""
+        if rejection:
+            self._rejected.labels(rejection).inc()
         series = self._by_code.get(code)
         if series is None:
             series = self._by_code[code] = self._requests.labels(self.method, code)

@@ -39,9 +39,9 @@ def begin_span(tracing: Tracing | None, method: str, context: Context) -> Reques
     return None if tracing is None else tracing.begin(method, headers_of(context))
 
 
-def finish(metrics: MethodMetrics, span: RequestSpan | None, code: str, started: float) -> None:
-    """Count a request that ended with this status, and end its span."""
-    metrics.count(code, time.monotonic() - started)
+def finish(metrics: MethodMetrics, span: RequestSpan | None, code: str, started: float, rejection: str = "") -> None:
+    """Count a request that ended with this status, refused for this reason if it was, and end its span."""
+    metrics.count(code, time.monotonic() - started, rejection)
     if span is not None:
         span.end(code)
 
@@ -87,7 +87,7 @@ async def counted(
     try:
         response = await work
     except RepServeError as error:
-        finish(metrics, span, error.status.name, started)
+        finish(metrics, span, error.status.name, started, error.rejection)
         await abort(context, report(error, metrics.method, lambda: headers_of(context)))
     except asyncio.CancelledError:
         seconds = time.monotonic() - started

@@ -66,18 +66,20 @@ class ClassificationService(ClassificationServicer):
         limit = self._max_seconds
         if request.timeout_milliseconds:
             limit = min(limit, request.timeout_milliseconds / 1000)
-        code = "OK"
+        code, rejection = "CANCELLED", ""
         span = self._tracing.begin(self._streamed.method, answers.headers) if self._tracing else None
         try:
             call = Call(started + limit, client, _priority(request.request), span)
             scored = await self._classify(request.request, call)
             response = to_response(scored, request.request.top_k)
             answer = pb.ClassifyStreamResponse(id=request.id, response=response)
+            code = "OK"
         except Exception as error:  # noqa: BLE001 - reported
             failure = report(error, self._streamed.method, lambda: answers.headers)
-            code = failure.status.name
+            code, rejection = failure.status.name, failure.rejection
             answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(failure))
-        finish(self._streamed, span, code, started)
+        finally:
+            finish(self._streamed, span, code, started, rejection)
         await answers.send(answer)
 
     async def _respond(

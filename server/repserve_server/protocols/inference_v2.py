@@ -51,17 +51,19 @@ class InferenceService(InferenceQueries):
 
     async def _answer(self, request: pb.ModelInferRequest, client: str, answers: _Answers) -> None:
         started = time.monotonic()
-        code = "OK"
+        code, rejection = "CANCELLED", ""
         span = self._tracing.begin(self._streamed.method, answers.headers) if self._tracing else None
         try:
             answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client, None, span))
+            code = "OK"
         except Exception as error:  # noqa: BLE001 - reported
             failure = report(error, self._streamed.method, lambda: answers.headers, request.id)
-            code = failure.status.name
+            code, rejection = failure.status.name, failure.rejection
             answer = _fail(request, failure)
+        finally:
+            finish(self._streamed, span, code, started, rejection)
         if _MARK_FINAL in request.parameters and request.parameters[_MARK_FINAL].bool_param:
             answer.infer_response.parameters[_FINAL].bool_param = True
-        finish(self._streamed, span, code, started)
         await answers.send(answer)
 
     async def _infer(

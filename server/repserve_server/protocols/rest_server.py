@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import HttpProcessingError
 
-from repserve_server.errors import InvalidRequestError, RepServeError, Status
+from repserve_server.errors import RepServeError, Status
 from repserve_server.protocols.failures import report
 from repserve_server.protocols.openapi import describe_routes
 from repserve_server.protocols.page import PageRoutes
@@ -42,6 +44,7 @@ class RestServer:
         Raises:
             OSError: the address cannot be bound.
         """
+        logging.getLogger("aiohttp.server").addFilter(_is_ours)
         application = create_application(self._routes, self._page)
         self._runner = web.AppRunner(
             application,
@@ -62,7 +65,7 @@ class RestServer:
 
 def create_application(routes: RestRoutes, page: PageRoutes) -> web.Application:
     """All routes, the OpenAPI document that describes those of the protocol, and the page."""
-    application = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
+    application = web.Application(middlewares=[_answer_errors, _refuse_other_sites], client_max_size=MAX_BODY_BYTES)
     table = routes.table()
     document = describe_routes([(method, path) for method, path, _ in table])
 
@@ -89,12 +92,29 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         }.get(error.status, error.reason)
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response({"error": text}, status=error.status, headers=headers)
-    except (web.RequestPayloadError, ContentEncodingError) as error:
-        return _to_response(InvalidRequestError(f"the body cannot be read: {error}"))
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:  # noqa: BLE001 - reported
         return _to_response(_report(request, error))
+
+
+@web.middleware
+async def _refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page of another site has a browser send: whoever opens it must not unload models by that.
+
+    Browsers say where a request comes from, in Sec-Fetch-Site or at least in Origin; other clients say neither.
+    """
+    if request.method not in ("GET", "HEAD"):
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        own = site in ("same-origin", "none") if site else origin is None or urlsplit(origin).netloc == request.host
+        if not own:
+            raise web.HTTPForbidden(reason=f"a page of another site ({origin or site}) may not send {request.method}")
+    return await handler(request)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """What is not HTTP is answered with 400; it is no failure of the server's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _report(request: web.Request, error: Exception) -> RepServeError:

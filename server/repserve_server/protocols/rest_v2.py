@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from repserve_server.dataplane.administration import Region
 from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RepServeError
@@ -109,20 +110,23 @@ class RestRoutes:
     async def infer(self, request: web.Request) -> web.Response:
         """Classify images."""
         started = time.monotonic()
-        code = "INTERNAL"
+        code, rejection = "INTERNAL", ""
         headers = {name.lower(): value for name, value in request.headers.items()} if self._tracing else {}
         span = self._tracing.begin(self._inferences.method, headers) if self._tracing else None
         try:
             response = await self._infer(request, span)
             code = "OK"
         except RepServeError as error:
-            code = error.status.name
+            code, rejection = error.status.name, error.rejection
             raise
-        except asyncio.CancelledError:
+        except web.HTTPRequestEntityTooLarge:
+            code, rejection = InvalidRequestError.status.name, InvalidRequestError.rejection
+            raise
+        except (asyncio.CancelledError, ConnectionError):
             code = "CANCELLED"
             raise
         finally:
-            finish(self._inferences, span, code, started)
+            finish(self._inferences, span, code, started, rejection)
         return response
 
     async def index(self, request: web.Request) -> web.Response:
@@ -223,10 +227,17 @@ def _client(request: web.Request) -> str:
 
 
 async def _read_body(request: web.Request) -> bytes:
-    """The whole body, decompressed; a client has a limited time to send it."""
+    """The whole body, decompressed; a client has a limited time to send it.
+
+    Raises:
+        RepServeError: it did not come in time, or is not what its headers say.
+        web.HTTPRequestEntityTooLarge: it is too long.
+    """
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
+    except (web.RequestPayloadError, ContentEncodingError) as error:
+        raise InvalidRequestError(f"the body cannot be read: {error}") from error
     except TimeoutError as error:
         raise DeadlineError(f"the body did not arrive within {BODY_SECONDS:.0f} s") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,32 +149,27 @@ class ProcessCollector(Collector):
     """CPU time and memory of the server's processes by role; the CPU time of ended ones is kept."""
 
     def __init__(self) -> None:
+        # Scrapes are answered in threads of their own.
+        self._lock = threading.Lock()
         self._live: dict[int, str] = {os.getpid(): "supervisor"}
         self._seen: dict[int, float] = {}
         self._ended: dict[str, float] = {}
 
     def add(self, pid: int, role: str) -> None:
         """Watch a process."""
-        self._live[pid] = role
+        with self._lock:
+            self._live[pid] = role
 
     def end(self, pid: int) -> None:
         """A process has ended: keep the CPU time it was last seen with."""
-        role = self._live.pop(pid)
-        self._ended[role] = self._ended.get(role, 0.0) + self._seen.pop(pid, 0.0)
+        with self._lock:
+            role = self._live.pop(pid)
+            self._ended[role] = self._ended.get(role, 0.0) + self._seen.pop(pid, 0.0)
 
     def collect(self) -> Iterator[Metric]:
         """One series a role."""
-        cpu, memory = dict(self._ended), dict.fromkeys(self._live.values(), 0)
-        for pid, role in list(self._live.items()):
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            except OSError:
-                continue
-            # proc(5): utime and stime are fields 14 and 15, rss is 24; the first here is field 3.
-            seconds = (int(fields[11]) + int(fields[12])) / _TICKS
-            self._seen[pid] = seconds
-            cpu[role] = cpu.get(role, 0.0) + seconds
-            memory[role] += int(fields[21]) * _PAGE
+        with self._lock:
+            cpu, memory = self._read()
         seconds_family, memory_family = PROCESS_CPU_SECONDS.counter_family(), PROCESS_MEMORY.gauge_family()
         for role, value in cpu.items():
             seconds_family.add_metric((role,), value)
@@ -181,3 +177,17 @@ class ProcessCollector(Collector):
             memory_family.add_metric((role,), value)
         yield seconds_family
         yield memory_family
+
+    def _read(self) -> tuple[dict[str, float], dict[str, int]]:
+        """CPU time and memory by role; of a process that has just ended, the CPU time it was last seen with."""
+        cpu, memory = dict(self._ended), dict.fromkeys(self._live.values(), 0)
+        for pid, role in self._live.items():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                # proc(5): utime and stime are fields 14 and 15, rss is 24; the first here is field 3.
+                self._seen[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
+                memory[role] += int(fields[21]) * _PAGE
+            except OSError:
+                pass
+            cpu[role] = cpu.get(role, 0.0) + self._seen.get(pid, 0.0)
+        return cpu, memory

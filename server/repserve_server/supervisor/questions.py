@@ -81,13 +81,13 @@ class Questions:
             folder = await asyncio.to_thread(scan_model, root / name)
         except RepositoryError as error:
             raise ModelNotFoundError(str(error)) from error
-        logger.info("model %s is to be loaded, by request", name)
+        logger.info("model %r is to be loaded, by request", name)
         await self._catalogue.load(folder)
         return {}
 
     async def _unload(self, body: Body) -> Body:
         self._check_explicit("unload")
-        logger.info("model %s is to be unloaded, by request", body["model"])
+        logger.info("model %r is to be unloaded, by request", str(body["model"]))
         await self._catalogue.unload(str(body["model"]))
         return {}
 

@@ -115,6 +115,61 @@ def test_a_compressed_body_is_bounded_after_it_is_decompressed(digits: RunningSe
     assert status == 400
 
 
+def test_what_a_client_sends_wrong_is_counted_as_that(digits: RunningServer) -> None:
+    def requests(code: str) -> float:
+        return digits.metric("repserve_requests_total", method="ModelInfer over HTTP", code=code)
+
+    def refused(reason: str) -> float:
+        return digits.metric("repserve_rejected_requests_total", reason=reason)
+
+    before = {code: requests(code) for code in ("INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND")}
+    reasons = {reason: refused(reason) for reason in ("invalid", "unknown_model")}
+    path = "/v2/models/repvgg_digits/infer"
+    assert ask(digits, "POST", path, bytes(65 * 1024 * 1024))[0] == 413
+    assert ask(digits, "POST", path, b"no gzip", Content_Encoding="gzip")[0] == 400
+    assert ask(digits, "POST", path, b"no JSON")[0] == 400
+    assert ask(digits, "POST", "/v2/models/cats/infer", b'{"inputs": []}')[0] == 404
+    assert {code: requests(code) - count for code, count in before.items()} == {
+        "INTERNAL": 0,
+        "INVALID_ARGUMENT": 3,
+        "NOT_FOUND": 1,
+    }
+    assert {reason: refused(reason) - count for reason, count in reasons.items()} == {"invalid": 3, "unknown_model": 1}
+
+
+OTHER, OWN = "http://evil.example", "http://127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": OTHER}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": OTHER, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": OWN}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": OWN}, 200),
+        ({}, 200),
+    ],
+)
+def test_pages_of_other_sites_can_change_nothing(digits: RunningServer, headers: dict[str, str], status: int) -> None:
+    if headers.get("Origin") == OWN:
+        headers = {**headers, "Origin": digits.http_url}
+    assert ask(digits, "POST", "/v2/logging", b"{}", **headers)[0] == status
+    assert ask(digits, "GET", "/v2/logging", None, **headers)[0] == 200
+
+
+def test_what_is_not_http_is_refused_and_not_logged(digits: RunningServer) -> None:
+    before = digits.log
+    for data in (b"GET /v2 HTTP/9.x\r\n\r\n", b"GET /v2 HTTP/1.1\r\nbad header\r\n\r\n", b"GET /" + b"x" * 9000):
+        host, _, port = digits.http_url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(data + b" HTTP/1.1\r\n\r\n")
+            assert b" 400 " in connection.recv(100)
+    assert digits.log == before
+
+
 def test_deep_nesting_and_odd_headers_are_refused(digits: RunningServer) -> None:
     deep = b'{"inputs": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
     assert ask(digits, "POST", "/v2/models/repvgg_digits/infer", deep)[0] == 400

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import urllib.request
 from array import array
@@ -13,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from repserve_bench.accuracy import Accuracy
-from repserve_bench.metrics import BenchCollector, MetricsError, exported
+from repserve_bench.metrics import BenchCollector, MetricsError, exported, push
 from repserve_bench.tally import Tally
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ def test_promtool_finds_nothing_to_say() -> None:
 
 
 def test_a_port_of_its_own_shows_them_while_it_runs() -> None:
-    with exported(collector(), port=0, pushgateway=None) as url:
+    with exported(collector(), 0) as url:
         assert url is not None
         with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - our own
             assert b'repserve_bench_fps{model="digits"} 1.5' in reply.read()
         port = int(url.split(":")[2].split("/")[0])
-        with pytest.raises(MetricsError, match=f"port {port}"), exported(collector(), port=port, pushgateway=None):
+        with pytest.raises(MetricsError, match=f"port {port}"), exported(collector(), port):
             pass
 
 
@@ -130,19 +131,14 @@ def pushgateway(request: pytest.FixtureRequest) -> Iterator[Pushgateway]:
     thread.join(10)
 
 
-def test_a_pushgateway_gets_them_at_the_end(pushgateway: Pushgateway) -> None:
-    with exported(collector(), port=None, pushgateway=pushgateway.url) as url:
-        assert url is None
-        assert not pushgateway.pushed
+def test_a_pushgateway_gets_them_under_the_model_and_this_machine(pushgateway: Pushgateway) -> None:
+    push(collector(), pushgateway.url)
     path, content = pushgateway.pushed[0]
-    assert path == "/metrics/job/repserve_bench"
+    assert path == f"/metrics/job/repserve_bench/instance/{socket.gethostname()}/model/digits"
     assert b"repserve_bench_top1_ratio" in content
 
 
 @pytest.mark.parametrize("pushgateway", [500], indirect=True)
 def test_a_pushgateway_that_refuses_is_an_error(pushgateway: Pushgateway) -> None:
-    with (
-        pytest.raises(MetricsError, match="does not take the figures"),
-        exported(collector(), port=None, pushgateway=pushgateway.url),
-    ):
-        pass
+    with pytest.raises(MetricsError, match="does not take the figures"):
+        push(collector(), pushgateway.url)

@@ -192,3 +192,27 @@ def test_a_unary_request_that_cannot_succeed_has_its_status(
         assert harness.queue.occupied == 0
 
     run_async(test)
+
+
+def test_requests_of_a_stream_that_is_given_up_are_counted() -> None:
+    async def test() -> None:
+        harness = StreamHarness()
+        for number in (1, 2):
+            harness.context.send(number)
+        harness.context.send(3, model="cats")
+        await settle(12)
+        assert len(harness.worker.read()) == 2
+        harness.rpc.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await harness.rpc
+        await settle(8)
+
+        def counted(name: str, **labels: str) -> float | None:
+            return harness.metrics.registry.get_sample_value(name, labels)
+
+        assert counted("repserve_requests_total", method="ClassifyStream", code="CANCELLED") == 2
+        assert counted("repserve_requests_total", method="ClassifyStream", code="NOT_FOUND") == 1
+        assert counted("repserve_request_seconds_count", method="ClassifyStream") == 3
+        assert counted("repserve_rejected_requests_total", reason="unknown_model") == 1
+
+    run_async(test)

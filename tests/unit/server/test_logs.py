@@ -42,6 +42,13 @@ def test_a_line_of_text_says_when_how_bad_where_and_what(monkeypatch: pytest.Mon
     assert second.endswith("[frontend 0] a request failed request_id=order-17 method=Classify code=INTERNAL")
 
 
+def test_a_name_cannot_begin_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with captured("text", monkeypatch) as output:
+        logger.info("model %s is not there", "x\n2026-01-31T12:00:00.000Z ERROR forged\x1b[2J\u2028grün")
+    (line,) = output.getvalue().split("\n")[:-1]
+    assert line.endswith(r"model x\n2026-01-31T12:00:00.000Z ERROR forged\x1b[2J\u2028grün is not there")
+
+
 def test_a_line_of_json_is_an_object(monkeypatch: pytest.MonkeyPatch) -> None:
     with captured("json", monkeypatch) as output:
         logger.info("ready: %d models\nand a second line", 2)

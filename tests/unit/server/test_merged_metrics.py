@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness import wait_until
 from repserve_server.channel.messages import CloseReason, Outcome
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.metrics import MergedCollector, Snapshot, take_snapshot
-from repserve_server.supervisor.metrics import ServerMetrics
+from repserve_server.supervisor.metrics import ProcessCollector, ServerMetrics
 from repserve_server.worker.metrics import WorkerMetrics
 
 
@@ -205,3 +208,21 @@ def test_a_queue_that_is_no_more_leaves_no_series() -> None:
     text = generate_latest(metrics.registry).decode()
     assert 'version="1"' not in text
     assert 'repserve_queue_images{model="digits",version="2"} 5.0' in text
+
+
+def test_the_cpu_time_of_a_process_that_is_gone_does_not_fall() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "sum(range(5_000_000)); input()"], stdin=subprocess.PIPE)
+    collector, registry = ProcessCollector(), CollectorRegistry()
+    registry.register(collector)
+    collector.add(process.pid, "worker")
+
+    def seconds() -> float:
+        return registry.get_sample_value("repserve_process_cpu_seconds_total", {"role": "worker"}) or 0.0
+
+    wait_until(lambda: seconds() > 0.05, "it has used CPU time")
+    before = seconds()
+    process.communicate()
+    assert seconds() >= before, "gone, and the server has not noticed yet"
+    collector.end(process.pid)
+    assert seconds() >= before
+    assert registry.get_sample_value("repserve_process_resident_memory_bytes", {"role": "worker"}) is None

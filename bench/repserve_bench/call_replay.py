@@ -129,20 +129,22 @@ class CallReplay:
             if self._pace.enough(due) or self._error is not None:
                 break
             await asyncio.sleep(due - time.monotonic())
-            await self._wait_for_room()
+            free = due
+            if (room := self._room_to_come()) is not None:
+                await room
+                free = time.monotonic()
             if self._pace.stopped:
                 break
             with self._lock:
                 index = self._pace.next_index()
                 self._in_flight += 1
-            self._guard(self._begin, index, due, index % len(self._calls))
+            self._guard(self._begin, index, due, free, index % len(self._calls))
 
-    def _wait_for_room(self) -> Awaitable[object]:
+    def _room_to_come(self) -> Awaitable[object] | None:
+        """What to wait for before another request may be in flight; None when it may."""
         with self._lock:
             self._room.clear()
-            if self._in_flight < self._job.concurrency:
-                self._room.set()
-        return self._room.wait()
+            return self._room.wait() if self._in_flight >= self._job.concurrency else None
 
     def _go_on(self, lane: int) -> bool:
         """In a closed loop, sends the request that takes an ended one's place; False when there are enough.
@@ -155,7 +157,7 @@ class CallReplay:
             if self._job.arrivals is not None or self._error is not None or self._pace.enough(now):
                 return False
             index = self._pace.next_index()
-        self._begin(index, now, lane)
+        self._begin(index, now, now, lane)
         return True
 
     def _leave(self) -> None:
@@ -173,9 +175,9 @@ class CallReplay:
         if not self._go_on(lane):
             self._leave()
 
-    def _begin(self, index: int, due: float, lane: int) -> None:
+    def _begin(self, index: int, due: float, free: float, lane: int) -> None:
         request = _Request(index, self._payloads[index], due, lane)
-        self.counts.sent(time.monotonic() - due)
+        self.counts.sent(due, free)
         self._send(request, self._job.timeout)
 
     def _send(self, request: _Request, time_limit: float) -> None:
@@ -195,7 +197,7 @@ class CallReplay:
         try:
             response = self._read(answer)
         except ClientError as failure:
-            self.counts.failed(failure)
+            self.counts.failed(failure, request.due)
         else:
             self.counts.answered(self._payloads.groups[request.index], response, request.due, ended)
         if not went_on:
@@ -211,7 +213,7 @@ class CallReplay:
                 self.counts.retried(failure.code)
                 self._later(delay, self._try_again, request)
                 return
-        self.counts.failed(failure)
+        self.counts.failed(failure, request.due)
         # By way of the loop: calls that fail at once would nest without end.
         self._later(0.0, self._go_on_or_leave, request.lane)
 

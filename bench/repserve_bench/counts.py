@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from repserve_bench.predictions import Prediction
 from repserve_bench.tally import Tally
+from repserve_client.errors import DeadlineExceededError, InternalError
 from repserve_client.results import RankedClass
 
 if TYPE_CHECKING:
@@ -25,10 +27,18 @@ class Counts:
         """The first answer for each image, by file name."""
         self._tally = Tally()
         self._lock = threading.Lock()
+        self._closed = False
 
     def take(self) -> Tally:
         """Returns what was counted since the last call."""
         with self._lock:
+            tally, self._tally = self._tally, Tally()
+        return tally
+
+    def close(self) -> Tally:
+        """Returns what was counted since the last ``take``, and counts nothing more: answers may still come."""
+        with self._lock:
+            self._closed = True
             tally, self._tally = self._tally, Tally()
         return tally
 
@@ -37,28 +47,39 @@ class Counts:
         self.take()
         self.predictions.clear()
 
-    def sent(self, lag: float) -> None:
-        """A request was sent so many seconds later than it was due."""
+    def sent(self, due: float, free: float) -> None:
+        """A request is sent now; times are of ``time.monotonic()``.
+
+        Args:
+            due: When it was to be sent.
+            free: When it could be: later than due where as many were in flight as may be.
+        """
+        lag = time.monotonic() - free
         with self._lock:
             self._tally.send_lag_seconds += lag
             self._tally.worst_send_lag = max(self._tally.worst_send_lag, lag)
+            self._tally.worst_hold = max(self._tally.worst_hold, free - due)
 
     def retried(self, code: str) -> None:
         """An attempt that ended with this status is made again."""
         with self._lock:
             self._tally.retries[code] += 1
 
-    def failed(self, failure: ClientError) -> None:
-        """A request ended without an answer."""
+    def failed(self, failure: ClientError, due: float) -> None:
+        """A request that was due then ended without an answer."""
         with self._lock:
-            tally = self._tally
-            tally.requests += 1
-            tally.statuses[failure.code] += 1
-            tally.failures.setdefault(failure.code, failure.message)
+            if not self._closed:
+                self._fail(failure, due)
 
     def answered(self, samples: tuple[Sample, ...], response: pb.ClassifyResponse, due: float, ended: float) -> None:
         """A request was answered; times are of ``time.monotonic()``."""
         with self._lock:
+            if self._closed:
+                return
+            if len(response.predictions) != len(samples) or not all(one.classes for one in response.predictions):
+                told = [len(one.classes) for one in response.predictions]
+                self._fail(InternalError(f"{len(samples)} images were sent, and classes of each answered: {told}"), due)
+                return
             tally = self._tally
             tally.latencies.append(ended - due)
             tally.ended.append(ended)
@@ -73,6 +94,14 @@ class Counts:
                     tally.queue_seconds += prediction.queue_microseconds * MICROSECOND
                     tally.compute_seconds += prediction.compute_microseconds * MICROSECOND
                 self._compare(tally, sample, prediction)
+
+    def _fail(self, failure: ClientError, due: float) -> None:
+        tally = self._tally
+        tally.requests += 1
+        tally.statuses[failure.code] += 1
+        tally.failures.setdefault(failure.code, failure.message)
+        if isinstance(failure, DeadlineExceededError):
+            tally.given_up.append(time.monotonic() - due)
 
     def _compare(self, tally: Tally, sample: Sample, prediction: pb.Prediction) -> None:
         classes = prediction.classes

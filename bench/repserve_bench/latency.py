@@ -18,7 +18,7 @@ LONGEST_EXPONENT = 4
 
 
 def percentiles(tally: Tally) -> dict[str, float | None]:
-    """Returns the percentiles of the answered requests' latencies in seconds, by names such as p99, and max."""
+    """Returns the percentiles of the latencies in seconds, by names such as p99, and max."""
     found = {f"p{percent:g}": tally.percentile(percent) for percent in PERCENTILES}
     return {**found, "max": tally.percentile(100)}
 

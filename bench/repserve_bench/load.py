@@ -86,7 +86,7 @@ class LoadResult:
 
     tally: Tally
     elapsed: float
-    """Seconds from the first sending to the last answer."""
+    """Seconds from the first sending to the last answer; of an open loop those asked for, if they are more."""
     processes: int
     cpu_seconds: float
     """CPU time of the load processes while the clock ran."""
@@ -243,7 +243,8 @@ class _Collector:
         self._finished: list[Finished] = []
         self._requests_kept = True
         self._interrupted = False
-        self._settled = False
+        self._settled: Stability | None = None
+        """The windows that ended the replay because they agreed."""
 
     def collect(self) -> LoadResult:
         deadline = time.monotonic() + PREPARE_TIMEOUT
@@ -283,11 +284,12 @@ class _Collector:
         elapsed = time.monotonic() - started
         if self._progress is not None:
             self._progress(self._tally, elapsed)
-        if self._settings.until_stable and not self._settled:
+        if self._settings.until_stable and self._settled is None:
             # The youngest answers of other processes may still be on their way here.
             window = self._settings.window_seconds
-            self._settled = cut_into_windows(self._tally, started, elapsed - REPORT_DELAY, window).stable
-            if self._settled:
+            stability = cut_into_windows(self._tally, started, elapsed - REPORT_DELAY, window)
+            if stability.stable:
+                self._settled = stability
                 for process in running.values():
                     process.tell(Stop())
 
@@ -298,6 +300,9 @@ class _Collector:
         spans = [max(finished.ended - finished.started, 1e-9) for finished in self._finished]
         started = min(finished.started for finished in self._finished)
         elapsed = max(finished.ended for finished in self._finished) - started
+        if self._settings.arrivals is not None and not self._interrupted and self._settled is None:
+            # The last request was due before the time was over; what it was offered for is the whole time.
+            elapsed = max(elapsed, self._settings.seconds)
         return LoadResult(
             tally=self._tally,
             elapsed=elapsed,
@@ -309,5 +314,5 @@ class _Collector:
             predictions=predictions,
             requests_kept=self._requests_kept,
             interrupted=self._interrupted,
-            stability=cut_into_windows(self._tally, started, elapsed, self._settings.window_seconds),
+            stability=self._settled or cut_into_windows(self._tally, started, elapsed, self._settings.window_seconds),
         )

@@ -88,7 +88,7 @@ async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
         await asyncio.gather(running, return_exceptions=told.is_set())
     finally:
         stopping.cancel()
-    connection.send(replay.counts.take())
+    connection.send(replay.counts.close())
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

@@ -107,7 +107,7 @@ class Report:
             "elapsed_seconds": result.elapsed,
             "fps": result.fps,
             "latency_seconds": percentiles(tally),
-            "latency_histogram": histogram(tally.latencies),
+            "latency_histogram": histogram(tally.waited),
             "stability": self._stability(),
             "accuracy": self._accuracy(),
             "changed_answers": tally.changed_answers,
@@ -127,6 +127,7 @@ class Report:
                 "requests_made_in_advance": result.requests_kept,
                 "mean_send_lag_seconds": self.mean_send_lag,
                 "worst_send_lag_seconds": tally.worst_send_lag,
+                "worst_hold_seconds": tally.worst_hold,
             },
             "warnings": self.warnings(),
         }
@@ -157,6 +158,16 @@ class Report:
             lines.append(
                 f"Requests were sent {1000 * self.mean_send_lag:.2f} ms later than due on average, "
                 f"{1000 * tally.worst_send_lag:.1f} ms at most; that is the client's doing and counts as latency."
+            )
+        if tally.worst_hold > LATE_SECONDS:
+            lines.append(
+                f"{self.settings.concurrency} requests were in flight, and no more may be: others were held back for "
+                f"up to {1000 * tally.worst_hold:.1f} ms; that is the server's doing and counts as latency."
+            )
+        if tally.given_up:
+            lines.append(
+                f"{len(tally.given_up)} requests had no answer in time; the percentiles count them with the time that "
+                "they waited."
             )
         if self.settings.seconds and self.result.stability.complaint:
             lines.append(f"{self.result.stability.complaint[0].upper()}{self.result.stability.complaint[1:]}.")

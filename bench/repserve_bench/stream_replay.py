@@ -66,7 +66,8 @@ class StreamReplay:
 
     async def _keep_sending(self) -> None:
         while not self._pace.enough(time.monotonic()):
-            await self._request(self._pace.next_index(), time.monotonic())
+            now = time.monotonic()
+            await self._request(self._pace.next_index(), now, now)
 
     async def _open_loop(self) -> None:
         """Sends each request when it is due, or as soon after as one of those in flight is answered."""
@@ -79,20 +80,22 @@ class StreamReplay:
                 if self._pace.enough(due):
                     break
                 await asyncio.sleep(due - time.monotonic())
+                full = room.locked()
                 await room.acquire()
+                free = time.monotonic() if full else due
                 if self._pace.stopped:
                     break
-                sending = tasks.create_task(self._request(self._pace.next_index(), due))
+                sending = tasks.create_task(self._request(self._pace.next_index(), due, free))
                 sending.add_done_callback(lambda _: room.release())
 
-    async def _request(self, index: int, due: float) -> None:
+    async def _request(self, index: int, due: float, free: float) -> None:
         framed = self._payloads[index]
-        self.counts.sent(time.monotonic() - due)
+        self.counts.sent(due, free)
         attempts = Attempts(self._policy, self._job.timeout, time.monotonic)
         try:
             response = await self._attempt(index, framed, attempts)
         except ClientError as failure:
-            self.counts.failed(failure)
+            self.counts.failed(failure, due)
         else:
             self.counts.answered(self._payloads.groups[index], response, due, time.monotonic())
 

@@ -28,9 +28,13 @@ class Tally:
     loop, from when it was due in an open one."""
     ended: array[float] = field(default_factory=_seconds)
     """``time.monotonic()`` of each of these answers."""
+    given_up: array[float] = field(default_factory=_seconds)
+    """Seconds that each request waited whose time was over before an answer came."""
     send_lag_seconds: float = 0.0
     """How much later than due requests were sent, all together; the client's doing, not the server's."""
     worst_send_lag: float = 0.0
+    worst_hold: float = 0.0
+    """How long the longest a request was held back because as many were in flight as may be; the server's doing."""
     statuses: Counter[str] = field(default_factory=Counter)
     """Ended requests by gRPC status name, OK included."""
     retries: Counter[str] = field(default_factory=Counter)
@@ -54,6 +58,11 @@ class Tally:
         return self.requests - self.statuses["OK"]
 
     @property
+    def waited(self) -> array[float]:
+        """Seconds that clients waited: until an answer came, or until the time was over."""
+        return self.latencies + self.given_up
+
+    @property
     def mean_batch_size(self) -> float | None:
         """Mean over the images of the size of the batch each rode in; None where the server does not tell."""
         images = self.batch_sizes.total()
@@ -65,8 +74,10 @@ class Tally:
         self.images += other.images
         self.latencies.extend(other.latencies)
         self.ended.extend(other.ended)
+        self.given_up.extend(other.given_up)
         self.send_lag_seconds += other.send_lag_seconds
         self.worst_send_lag = max(self.worst_send_lag, other.worst_send_lag)
+        self.worst_hold = max(self.worst_hold, other.worst_hold)
         self.statuses.update(other.statuses)
         self.retries.update(other.retries)
         self.failures = other.failures | self.failures
@@ -79,10 +90,12 @@ class Tally:
         self.compute_seconds += other.compute_seconds
 
     def percentile(self, percent: float) -> float | None:
-        """Returns the nearest-rank percentile of the latencies in seconds; None without a sample."""
-        if not self.latencies:
-            return None
-        return float(np.percentile(np.frombuffer(self.latencies), percent, method="inverted_cdf"))
+        """Returns the nearest-rank percentile of the latencies in seconds; None without a sample.
+
+        A request whose time was over counts with that time: left out, a server that stalls would seem quick.
+        """
+        waited = self.waited
+        return float(np.percentile(np.array(waited), percent, method="inverted_cdf")) if waited else None
 
     def mean_per_image(self, total: float) -> float | None:
         """Returns ``total``, a stage's seconds, over the answered images; None where the server tells no stages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import psutil
 
     from repserve_bench.tally import Tally
+    from repserve_bench.transport import TransportName
+    from repserve_protos.v1 import classification_pb2 as pb
 
 PAUSE = 0.5
 RATE = 100.0
@@ -150,3 +153,62 @@ def test_what_waits_for_room_counts_as_latency() -> None:
         tally = run_load([Sample(path, None) for path in digit_files()[:4]], settings).tally
     assert tally.worst_send_lag > 0.2, "the client could not send it when it was due, and says so"
     assert sorted(tally.latencies)[-10] > 0.15, "those that were due meanwhile are timed from then"
+
+
+def open_load(fake: FakeServer, transport: TransportName, rate: float, **changes: object) -> LoadResult:
+    settings = LoadSettings(
+        fake.address,
+        arrivals=Arrivals(rate, "constant"),
+        transport=transport,
+        processes=1,
+        retries=False,
+        input=InputSettings(model="fake"),
+    )
+    samples = [Sample(path, None) for path in digit_files()[:10]]
+    return run_load(samples, replace(settings, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_requests_without_an_answer_in_time_are_in_the_percentiles(transport: TransportName) -> None:
+    never = threading.Event()
+    with FakeServer() as fake:
+        answer = fake.script
+        slow = {path.stat().st_size for path in digit_files()[:5]}
+
+        def script(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
+            if len(request.encoded_image) in slow:
+                never.wait(10)
+            return answer(request)
+
+        fake.script = script
+        result = open_load(fake, transport, 40.0, requests=20, timeout=0.5, concurrency=50)
+        never.set()
+    tally = result.tally
+    assert tally.statuses["DEADLINE_EXCEEDED"] >= 10
+    assert tally.percentile(99) == pytest.approx(0.5, abs=0.3)
+
+
+@pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_a_limit_of_requests_in_flight_is_told_apart_from_a_slow_client(transport: TransportName) -> None:
+    slow = threading.Event()
+    with FakeServer() as fake:
+        answer = fake.script
+
+        def script(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
+            slow.wait(0.2)
+            return answer(request)
+
+        fake.script = script
+        result = open_load(fake, transport, 50.0, requests=10, concurrency=2)
+    assert result.tally.failed == 0
+    assert result.tally.worst_hold > 0.4, "the tenth request waits for eight others, two at a time"
+    assert result.tally.worst_send_lag < 0.2
+
+
+@pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_the_rate_that_is_told_is_that_of_the_whole_time(transport: TransportName) -> None:
+    with FakeServer() as fake:
+        result = open_load(fake, transport, 4.0, seconds=0.6, window_seconds=0.2)
+    assert result.tally.requests == 3, "due at 0, 0.25 and 0.5 s"
+    assert 0.6 <= result.elapsed < 1.0
+    assert len(result.stability.windows) >= 3

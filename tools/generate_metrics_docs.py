@@ -34,9 +34,10 @@ HEAD = """\
 Made by `make metrics-docs` from the code and from deploy/; change those.
 
 The server shows its metrics at `http://HOST:8002/metrics`, of all its processes together. Counters keep what processes
-that died had counted, up to about their last second. Requests that the gRPC library refuses by itself (a message above
-64 MiB) are not counted. The bench shows its own with `--metrics-port PORT` while it runs, and leaves them on a
-Pushgateway with `--pushgateway URL`.
+that died had counted, up to about their last second; the series of a model version go when it is unloaded. Requests
+that the gRPC library refuses by itself (a message above 64 MiB) are not counted. The bench shows its own with
+`--metrics-port PORT` while it runs, and leaves them on a Pushgateway with `--pushgateway URL`, where those of another
+model or machine stay.
 
 Durations are in seconds, in buckets from 0.2 ms to 10 s. `model`, `version` and `device` take the values that the model
 repository and `--device` have; no label takes a value from a request.

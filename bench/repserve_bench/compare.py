@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich import box
 from rich.table import Table
 
-from repserve_bench.windows import spread_of
+from repserve_bench.windows import COMPARED, spread_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Better = Literal["higher", "lower", "neither"]
 
-Noise = Literal["throughput", "p99", "none"]
+Noise = Literal["throughput", "p50", "p99", "none"]
+WINDOW_FIGURES: tuple[tuple[Noise, str], ...] = (
+    ("throughput", "per_second"),
+    ("p50", "p50_seconds"),
+    ("p99", "p99_seconds"),
+)
+"""What of a run's windows tells how much of a difference is noise."""
 
 FIGURES: tuple[tuple[str, tuple[str, ...], float, int, Better, Noise], ...] = (
     ("throughput, fps", ("fps",), 1, 1, "higher", "throughput"),
-    ("p50, ms", ("latency_seconds", "p50"), 1000, 2, "lower", "throughput"),
+    ("p50, ms", ("latency_seconds", "p50"), 1000, 2, "lower", "p50"),
     ("p90, ms", ("latency_seconds", "p90"), 1000, 2, "lower", "p99"),
     ("p99, ms", ("latency_seconds", "p99"), 1000, 2, "lower", "p99"),
     ("p99.9, ms", ("latency_seconds", "p99.9"), 1000, 2, "lower", "p99"),
@@ -27,10 +33,10 @@ FIGURES: tuple[tuple[str, tuple[str, ...], float, int, Better, Noise], ...] = (
     ("top-5, %", ("accuracy", "top5"), 100, 2, "higher", "none"),
     ("failed requests", ("failed_requests",), 1, 0, "lower", "none"),
     ("mean batch size", ("mean_batch_size",), 1, 2, "neither", "none"),
-    ("mean decode, ms", ("mean_decode_seconds",), 1000, 2, "lower", "throughput"),
-    ("mean queue, ms", ("mean_queue_seconds",), 1000, 2, "lower", "throughput"),
-    ("mean compute, ms", ("mean_compute_seconds",), 1000, 2, "lower", "throughput"),
-    ("client CPU-ms a request", ("client", "cpu_milliseconds_per_request"), 1, 3, "lower", "throughput"),
+    ("mean decode, ms", ("mean_decode_seconds",), 1000, 2, "lower", "p50"),
+    ("mean queue, ms", ("mean_queue_seconds",), 1000, 2, "lower", "p99"),
+    ("mean compute, ms", ("mean_compute_seconds",), 1000, 2, "lower", "p50"),
+    ("client CPU-ms a request", ("client", "cpu_milliseconds_per_request"), 1, 3, "lower", "p50"),
 )
 """Name, where it is in the report, factor to the unit of the name, digits, which way is better, and what of the
 runs' windows tells how much of a difference is noise."""
@@ -63,8 +69,8 @@ class Change:
     after: float | None
     digits: int
     better: Better
-    noise: float
-    """Share by which a difference may be noise."""
+    noise: float | None
+    """Share by which a difference may be noise; None where that is not known."""
 
     @property
     def ratio(self) -> float | None:
@@ -76,6 +82,8 @@ class Change:
         """better, worse, within noise, or nothing to say."""
         if self.before is None or self.after is None or self.better == "neither" or self.before == self.after:
             return ""
+        if self.noise is None:
+            return "unknown"
         if self.ratio is not None and abs(self.ratio - 1) <= self.noise:
             return "within noise"
         return "better" if (self.after > self.before) == (self.better == "higher") else "worse"
@@ -88,17 +96,15 @@ class Comparison:
     changes: tuple[Change, ...]
     differing: tuple[str, ...]
     """What was not the same in both, with both values."""
-    noise: Mapping[Noise, float]
-    """Share by which the throughput, and the p99, of a window of either run was away from its mean, at most."""
+    noise: Mapping[Noise, float | None]
+    """Share by which a figure of a window of either run was away from its mean, at most; None where a run has too few
+    windows to tell."""
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     """Compares two reports of ``repserve bench run``."""
-    noise: dict[Noise, float] = {
-        "throughput": max(_noise(report, "per_second") for report in (before, after)),
-        "p99": max(_noise(report, "p99_seconds") for report in (before, after)),
-        "none": 0.0,
-    }
+    noise: dict[Noise, float | None] = {name: _noise((before, after), figure) for name, figure in WINDOW_FIGURES}
+    noise["none"] = 0.0
     changes = tuple(
         Change(name, _scaled(before, path, factor), _scaled(after, path, factor), digits, better, noise[kind])
         for name, path, factor, digits, better, kind in FIGURES
@@ -126,6 +132,18 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     return table
 
 
+def describe_noise(found: Comparison) -> str:
+    """Returns how much of a difference says nothing, in a sentence."""
+    known = [(name, share) for name, _ in WINDOW_FIGURES if (share := found.noise[name]) is not None]
+    if not known:
+        return (
+            f"Noise: unknown, for a run has fewer than {COMPARED} windows; measure for longer (--seconds) to learn "
+            "whether a difference means anything."
+        )
+    shares = ", ".join(f"{100 * share:.1f} % of its {name}" for name, share in known)
+    return f"Noise: windows of a run are away from its mean by up to {shares}."
+
+
 def _find(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever the JSON holds
     found: Any = document
     for key in path:
@@ -144,9 +162,14 @@ def _scaled(document: Mapping[str, Any], path: tuple[str, ...], factor: float) -
     return None if value is None else factor * float(value)
 
 
-def _noise(document: Mapping[str, Any], figure: str) -> float:
-    values = [float(window[figure]) for window in document["stability"]["windows"]]
-    return min(1.0, spread_of(values)) if values else 0.0
+def _noise(documents: Iterable[Mapping[str, Any]], figure: str) -> float | None:
+    found = 0.0
+    for document in documents:
+        values = [float(window[figure]) for window in document["stability"]["windows"]]
+        if len(values) < COMPARED:
+            return None
+        found = max(found, min(1.0, spread_of(values)))
+    return found
 
 
 def _text(value: float | None, digits: int) -> str:

@@ -9,6 +9,7 @@ import grpc
 from repserve_bench.inference_messages import SERVICE, ModelMetadataRequest, ModelMetadataResponse
 from repserve_bench.load import LoadError
 from repserve_bench.payloads import InputTensor
+from repserve_bench.served_model import version_order
 from repserve_client.channels import channel_options
 from repserve_client.errors import from_rpc_error
 from repserve_client.results import ModelInfo
@@ -57,7 +58,7 @@ def describe_model(address: str, name: str, version: str, *, pixels: bool) -> tu
     shape = list(metadata.outputs[0].shape) if metadata.outputs else []
     info = ModelInfo(
         name=metadata.name,
-        version=version or max(metadata.versions, default=""),
+        version=version or max(metadata.versions, key=version_order, default=""),
         ready=True,
         reason="",
         crop=crop,
@@ -68,7 +69,7 @@ def describe_model(address: str, name: str, version: str, *, pixels: bool) -> tu
 
 
 def choose_input(inputs: Sequence[TensorMetadata], *, pixels: bool) -> tuple[InputTensor, int]:
-    """Returns the input that fits and the side of the images it takes; 0 where files are sent.
+    """Returns the input that fits and the side of the images it takes; 0 where files are sent or any side will do.
 
     Args:
         inputs: What ModelMetadata lists, each with name, datatype and shape.
@@ -80,7 +81,7 @@ def choose_input(inputs: Sequence[TensorMetadata], *, pixels: bool) -> tuple[Inp
     if not pixels:
         for candidate in inputs:
             if candidate.datatype == "BYTES":
-                return InputTensor(candidate.name, "BYTES"), 0
+                return InputTensor(candidate.name, "BYTES", dimensions=max(1, len(candidate.shape))), 0
     else:
         for datatype in ("UINT8", "FP32"):
             for candidate in inputs:
@@ -99,7 +100,7 @@ def _fit(candidate: TensorMetadata) -> tuple[InputTensor, int] | None:
     if len(shape) not in {IMAGE_DIMENSIONS, IMAGE_DIMENSIONS + 1}:
         return None
     if image[2] == COLOURS and image[0] == image[1]:
-        return InputTensor(candidate.name, candidate.datatype, batched=batched), image[0]
+        return InputTensor(candidate.name, candidate.datatype, batched=batched), max(0, image[0])
     if image[0] == COLOURS and image[1] == image[2]:
-        return InputTensor(candidate.name, candidate.datatype, channels_first=True, batched=batched), image[1]
+        return InputTensor(candidate.name, candidate.datatype, channels_first=True, batched=batched), max(0, image[1])
     return None

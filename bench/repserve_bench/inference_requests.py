@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 STD = np.array((0.229, 0.224, 0.225), np.float32)
 """Of the RepVGG offline guide's normalisation, RGB, for pixels scaled to 0 to 1."""
 WHITE = 255
+SCORE_DIMENSIONS = 2
+FLOAT_BYTES = 4
 
 
 def infer_request(content: Content, settings: InputSettings) -> bytes:
@@ -29,7 +32,7 @@ def infer_request(content: Content, settings: InputSettings) -> bytes:
     assert tensor is not None  # noqa: S101 - for the type checker: this transport comes with one
     request = ModelInferRequest(model_name=settings.model, model_version=settings.version)
     if tensor.datatype == "BYTES":
-        shape: tuple[int, ...] = (content.count,)
+        shape: tuple[int, ...] = (content.count, *[1] * (tensor.dimensions - 1))
         raw = len(content.encoded).to_bytes(4, "little") + content.encoded
     else:
         side = settings.crop
@@ -39,8 +42,8 @@ def infer_request(content: Content, settings: InputSettings) -> bytes:
         if tensor.channels_first:
             images = images.transpose(0, 3, 1, 2)
         shape, raw = images.shape, np.ascontiguousarray(images).tobytes()
-    if not tensor.batched:
-        shape = shape[1:]
+        if not tensor.batched:
+            shape = shape[1:]
     request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
     request.raw_input_contents.append(raw)
     serialised: bytes = request.SerializeToString()
@@ -53,19 +56,14 @@ def read_scores(answer: bytes, top_k: int) -> pb.ClassifyResponse:
     What stands for the probability is the score that the server sent, whatever it means.
 
     Raises:
-        InternalError: The answer is not one FP32 tensor of scores in raw contents.
+        InternalError: The answer does not begin with an FP32 tensor of scores in raw contents.
     """
     try:
         response = ModelInferResponse.FromString(answer)
     except DecodeError as error:
         raise InternalError(f"the server's answer cannot be parsed: {error}") from error
-    raw = response.raw_output_contents
-    if not raw or response.outputs[0].datatype != "FP32":
-        kinds = ", ".join(f"{output.name} {output.datatype}" for output in response.outputs) or "none"
-        raise InternalError(f"expected scores as FP32 in raw contents, the server sent: {kinds}")
-    shape = response.outputs[0].shape
-    classes = shape[-1]
-    scores = np.frombuffer(raw[0], np.float32).reshape(-1, classes)
+    scores = _scores(response)
+    classes = scores.shape[1]
     found = pb.ClassifyResponse(model=response.model_name, version=response.model_version)
     for row in scores:
         prediction = found.predictions.add()
@@ -77,3 +75,20 @@ def read_scores(answer: bytes, top_k: int) -> pb.ClassifyResponse:
         for index in best:
             prediction.classes.add(index=int(index), probability=float(row[index]))
     return found
+
+
+def _scores(response: ModelInferResponse) -> NDArray[np.float32]:
+    """Reads float32 [images, classes]; dimensions of 1 behind the classes are left out."""
+    listed = [f"{output.name} {output.datatype} {list(output.shape)}" for output in response.outputs]
+    problem = InternalError(
+        f"expected scores as FP32 [images, classes] in raw contents, the server sent: {', '.join(listed) or 'none'}"
+    )
+    if not response.outputs or not response.raw_output_contents or response.outputs[0].datatype != "FP32":
+        raise problem
+    shape = [int(size) for size in response.outputs[0].shape]
+    while len(shape) > SCORE_DIMENSIONS and shape[-1] == 1:
+        shape.pop()
+    raw = response.raw_output_contents[0]
+    if len(shape) not in {1, SCORE_DIMENSIONS} or min(shape) < 1 or len(raw) != FLOAT_BYTES * math.prod(shape):
+        raise problem
+    return np.frombuffer(raw, np.float32).reshape(-1, shape[-1])

@@ -82,10 +82,11 @@ def sweep(
             own = OwnServers(model_repository, device, varied)
         found = measure_sweep(load, own, concurrency, seconds, console)
         console.print(sweep_table(found))
+        _tell(found.error, console)
         _write(sweep_json(found), output, html, console)
         if found.interrupted:
             return INTERRUPTED
-        return 1 if found.failed else 0
+        return 1 if found.failed or found.error else 0
 
     exit_with(measure)
 
@@ -118,12 +119,18 @@ def saturate(
             console.print(line, highlight=False, soft_wrap=True)
         answer = f"{found.best:.1f} requests/s" if found.best else "no rate that was tried passed"
         console.print(f"Highest rate: {answer}", highlight=False, style="bold")
+        _tell(found.error, console)
         _write(document, output, html, console)
         if found.interrupted:
             return INTERRUPTED
-        return 0 if found.best else 1
+        return 0 if found.best and not found.error else 1
 
     exit_with(measure)
+
+
+def _tell(error: str, console: Console) -> None:
+    if error:
+        console.print(f"Ended early: {error}", highlight=False, soft_wrap=True, style="bold red")
 
 
 def _write(document: dict[str, object], output: Path, html: Path | None, console: Console) -> None:

@@ -128,7 +128,10 @@ def prepare(load: LoadOptions) -> Prepared:
     """
     dataset = load_dataset(load.images, load.labels, limit=load.limit)
     model, tensor = find_model(load)
+    if tensor is not None and not tensor.batched and load.images_per_request > 1:
+        raise LoadError(f"the input {tensor.name} takes one image at a time: leave --images-per-request out")
     defaults = InputSettings()
+    crop = model.crop or defaults.crop
     settings = LoadSettings(
         address=load.server,
         transport=load.transport,
@@ -141,8 +144,9 @@ def prepare(load: LoadOptions) -> Prepared:
             version=load.model_version,
             pixels=load.input_kind == "pixels",
             images_per_request=load.images_per_request,
-            crop=model.crop or defaults.crop,
-            resize=model.resize or defaults.resize,
+            crop=crop,
+            # What tells no size to resize to is taken to crop as much of an image as the guide does.
+            resize=model.resize or round(crop * defaults.resize / defaults.crop),
             tensor=tensor,
         ),
     )

@@ -29,6 +29,8 @@ class InputTensor:
     channels_first: bool = False
     batched: bool = True
     """Whether its first dimension counts images."""
+    dimensions: int = 1
+    """Of BYTES: [images], or more, each of the others 1."""
 
 
 @dataclass(frozen=True)

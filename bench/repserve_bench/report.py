@@ -9,7 +9,7 @@ from repserve_bench.environment import describe_environment
 from repserve_bench.latency import histogram, percentiles
 from repserve_bench.predictions import accuracy_by_class, class_names, compare_with, worst_mistakes
 from repserve_bench.report_file import RUN, SCHEMA_VERSION
-from repserve_bench.served_model import describe_instances, is_simulated
+from repserve_bench.served_model import accuracy_missing, describe_instances, is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from repserve_bench.predictions import Disagreement
     from repserve_client.results import ModelInfo
 
-NOT_MEASURED_SIMULATED = "not measured: simulated"
-NOT_MEASURED_NO_LABELS = "not measured: no labels"
 LATE_SECONDS = 0.01
 """Requests that are sent later than due by more than this, or late on average by a tenth of it, are worth a word."""
 
@@ -47,13 +45,9 @@ class Report:
         return is_simulated(self.model)
 
     @property
-    def accuracy_missing(self) -> str | None:
-        """Why there is no accuracy; None when there is one."""
-        if self.simulated:
-            return NOT_MEASURED_SIMULATED
-        if self.model.caution:
-            return f"not measured: {self.model.caution}"
-        return None if self.dataset.labelled else NOT_MEASURED_NO_LABELS
+    def accuracy_missing(self) -> str:
+        """Why there is no accuracy; empty when there is one."""
+        return accuracy_missing(self.model, labelled=self.dataset.labelled)
 
     @property
     def disagreement(self) -> Disagreement | None:
@@ -190,7 +184,7 @@ class Report:
             if found is None
             else {"images": found.images, "share": found.share, "different": list(found.different)}
         }
-        if self.accuracy_missing is not None:
+        if self.accuracy_missing:
             return {"top1": None, "top5": None, "missing": self.accuracy_missing, **compared}
         accuracy, predictions = self.result.tally.accuracy, self.result.predictions
         names = class_names(predictions)

@@ -9,7 +9,7 @@ import click
 
 from repserve_bench.command import exit_with
 from repserve_bench.compare import compare as compare_reports
-from repserve_bench.compare import comparison_table
+from repserve_bench.compare import comparison_table, describe_noise
 from repserve_bench.html.page import write_page
 from repserve_bench.load_options import EXISTING_FILE, OUTPUT_FILE
 from repserve_bench.report_file import RUN, read_json
@@ -32,11 +32,7 @@ def compare(before: Path, after: Path) -> None:
         console.print(comparison_table(found, (before.stem, after.stem)))
         for difference in found.differing:
             console.print(f"Not the same: {difference}", highlight=False, soft_wrap=True, style="yellow")
-        noise = (
-            f"Noise: windows of a run are up to {100 * found.noise['throughput']:.1f} % away from its mean throughput, "
-            f"and up to {100 * found.noise['p99']:.1f} % from its mean p99."
-        )
-        console.print(noise, highlight=False, soft_wrap=True)
+        console.print(describe_noise(found), highlight=False, soft_wrap=True)
         return 0
 
     exit_with(show)

@@ -112,7 +112,7 @@ def _steady(report: Report) -> str:
 
 
 def _share(report: Report, share: float | None) -> str:
-    if report.accuracy_missing is not None:
+    if report.accuracy_missing:
         return report.accuracy_missing
     return "no labelled image was answered" if share is None else f"{100 * share:.2f} %"
 

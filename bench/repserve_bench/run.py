@@ -13,7 +13,7 @@ from repserve_bench.progress import make_display
 from repserve_bench.report import Report
 from repserve_bench.report_file import write_json
 from repserve_bench.report_table import markdown_report, rich_report
-from repserve_bench.served_model import is_simulated
+from repserve_bench.served_model import accuracy_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ def replay(
         OSError: A file could not be written.
     """
     outputs = outputs or Outputs()
-    accuracy = dataset.labelled and not is_simulated(model) and not model.caution
+    accuracy = not accuracy_missing(model, labelled=dataset.labelled)
     requests, seconds = settings.requests, settings.seconds
     collector = BenchCollector(model.name, requests=requests, seconds=seconds, accuracy=accuracy)
     with exported(collector, outputs.metrics_port) as url:

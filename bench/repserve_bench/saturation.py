@@ -10,7 +10,7 @@ from rich.table import Table
 
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.environment import describe_environment
-from repserve_bench.load import run_load
+from repserve_bench.load import LoadError, run_load
 from repserve_bench.progress import make_display
 from repserve_bench.report_file import SATURATE, SCHEMA_VERSION
 from repserve_bench.search import highest_passing
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BACKLOG_SHARE = 0.05
 """Of a step's length: when the last answer comes later than that after the last request, beyond the bound of the p99,
 the queue was growing."""
+LEAST_REQUESTS = 200
+"""Of a step, which takes longer than asked for where that needs it: of fewer the p99 is little but the longest."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Saturation:
     best: float | None
     """The highest rate that passed; None when none did."""
     interrupted: bool = False
+    error: str = ""
+    """Why the search ended before it found the rate."""
 
     @property
     def best_step(self) -> Step | None:
@@ -70,41 +74,48 @@ def find_saturation(
         prepared: Images, model and how to send.
         console: Where each step is printed.
         p99_bound: Seconds that the p99 may reach.
-        seconds: Length of a step.
+        seconds: Length of a step, and more at rates that give fewer than 200 requests in it.
         start: The first rate, in requests a second.
         in_flight: Requests that may be in flight.
 
     Raises:
-        LoadError: A load could not be made.
+        LoadError: The first load could not be made.
     """
     steps: list[Step] = []
 
-    def passes(rate: float) -> bool:
+    def offer(rate: float) -> bool:
+        length = max(seconds, LEAST_REQUESTS / rate)
         settings = replace(
             prepared.settings,
             arrivals=Arrivals(rate, seed=len(steps)),
             concurrency=in_flight,
-            seconds=seconds,
+            seconds=length,
             requests=0,
             retries=False,
         )
-        with make_display(console, requests=0, seconds=seconds, accuracy=False) as display:
+        with make_display(console, requests=0, seconds=length, accuracy=False) as display:
             result = run_load(prepared.dataset.samples, settings, display)
         if result.interrupted:
             raise KeyboardInterrupt
-        step = judge(result, rate, seconds=seconds, p99_bound=p99_bound)
+        step = judge(result, rate, seconds=length, p99_bound=p99_bound)
         steps.append(step)
         console.print(_line(step), highlight=False, soft_wrap=True)
         return not step.complaint
 
+    def passes(rate: float) -> bool:
+        # What fails is offered once more: one hiccup of the machine must not be the bound of the search.
+        return offer(rate) or offer(rate)
+
+    error: BaseException | None = None
     try:
         best = highest_passing(passes, start=start)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LoadError) as ended:
         if not steps:
             raise
-        passed = [step.rate for step in steps if not step.complaint]
-        return Saturation(p99_bound, tuple(steps), max(passed, default=None), interrupted=True)
-    return Saturation(p99_bound, tuple(steps), best)
+        error = ended
+        best = max((step.rate for step in steps if not step.complaint), default=None)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return Saturation(p99_bound, tuple(steps), best, interrupted, "" if interrupted or error is None else str(error))
 
 
 def judge(result: LoadResult, rate: float, *, seconds: float, p99_bound: float) -> Step:
@@ -165,6 +176,7 @@ def saturation_json(found: Saturation, prepared: Prepared) -> dict[str, object]:
         "p99_bound_seconds": found.p99_bound,
         "requests_per_second": found.best,
         "interrupted": found.interrupted,
+        "error": found.error,
         "steps": [asdict(step) for step in found.steps],
     }
 

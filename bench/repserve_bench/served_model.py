@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LIST_TIMEOUT = 10.0
+NO_LABELS = "not measured: no labels"
 
 
 def list_models(address: str) -> list[ModelInfo]:
@@ -58,17 +59,26 @@ def choose_model(models: Sequence[ModelInfo], name: str = "", version: str = "")
         raise LoadError(f"the model {first.name} is not ready: {first.reason or 'the server gives no reason'}")
     if len({model.name for model in ready}) > 1:
         raise LoadError(f"several models are ready: name one with --model; the server lists: {listed}")
-    return max(ready, key=_version_order)
+    return max(ready, key=lambda model: version_order(model.version))
 
 
-def _version_order(model: ModelInfo) -> tuple[bool, int, str]:
-    number = int(model.version) if model.version.isdecimal() else 0
-    return (model.version.isdecimal(), number, model.version)
+def version_order(version: str) -> tuple[bool, int, str]:
+    """Returns what to sort versions by: 10 is after 9, and a number after anything else."""
+    return (version.isdecimal(), int(version) if version.isdecimal() else 0, version)
 
 
 def is_simulated(model: ModelInfo) -> bool:
     """Whether any of the model's workers makes its scores up, so that no accuracy can be measured."""
     return any(instance.simulated for instance in model.instances)
+
+
+def accuracy_missing(model: ModelInfo, *, labelled: bool) -> str:
+    """Says why no accuracy is told; empty where one is."""
+    if is_simulated(model):
+        return "not measured: simulated"
+    if model.caution:
+        return f"not measured: {model.caution}"
+    return "" if labelled else NO_LABELS
 
 
 def describe_instances(model: ModelInfo) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from repserve_bench.load_options import prepare
 from repserve_bench.progress import make_display
 from repserve_bench.report_file import SCHEMA_VERSION, SWEEP
 from repserve_bench.served_model import describe_instances, is_simulated
-from repserve_bench.server_process import ServerProcess, ServerSettings
+from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from repserve_bench.load_options import LoadOptions, Prepared
     from repserve_bench.tally import Tally
+
+DEVICE = "device"
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,17 @@ class Point:
     """stable, not stable, or too short to tell."""
     client_bound: bool
     failed: int
+    devices: list[str]
+    simulated: bool
 
     @property
     def note(self) -> str:
         """What there is to say against the figures; empty when nothing is."""
-        notes = ((self.stability, self.stability != "stable"), ("client busy", self.client_bound))
+        notes = (
+            ("SIMULATED", self.simulated),
+            (self.stability, self.stability != "stable"),
+            ("client busy", self.client_bound),
+        )
         return ", ".join(note for note, true in notes if true)
 
 
@@ -62,6 +70,18 @@ class Sweep:
     """Images, model and how they are sent, of the first server."""
     points: list[Point] = field(default_factory=list)
     interrupted: bool = False
+    error: str = ""
+    """Why the points that are missing could not be measured."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any point is that of a pretended device."""
+        return any(point.simulated for point in self.points)
+
+    @property
+    def devices(self) -> list[str]:
+        """What the points were measured on."""
+        return list(dict.fromkeys(device for point in self.points for device in point.devices))
 
     @property
     def failed(self) -> int:
@@ -98,7 +118,7 @@ def sweep(
     seconds: float,
     console: Console,
 ) -> Sweep:
-    """Measures every combination; after Ctrl-C what was measured until then is returned.
+    """Measures every combination; after Ctrl-C, or an error, what was measured until then is returned.
 
     Args:
         load: Images, model and how to send.
@@ -109,19 +129,24 @@ def sweep(
 
     Raises:
         DatasetError: There are no images, or none in common with the labels.
-        LoadError: A load could not be made.
-        ServerError: A server did not start.
+        LoadError: The first load could not be made.
+        ServerError: The first server did not start.
     """
     found: Sweep | None = None
-    for condition in _conditions(load, servers):
-        found = found or Sweep(condition.prepared)
-        for concurrency in concurrencies:
-            console.print(f"{condition.describe()}{concurrency} in flight", highlight=False)
-            point = _measure(condition, concurrency, seconds, console)
-            if point is None:
-                found.interrupted = True
-                return found
-            found.points.append(point)
+    try:
+        for condition in _conditions(load, servers):
+            found = found or Sweep(condition.prepared)
+            for concurrency in concurrencies:
+                console.print(f"{condition.describe()}{concurrency} in flight", highlight=False)
+                point = _measure(condition, concurrency, seconds, console)
+                if point is None:
+                    found.interrupted = True
+                    return found
+                found.points.append(point)
+    except (LoadError, ServerError) as error:
+        if found is None or not found.points:
+            raise
+        found.error = str(error)
     if found is None:
         raise LoadError("there is nothing to sweep: name at least one value of each setting")
     return found
@@ -133,10 +158,13 @@ def _conditions(load: LoadOptions, servers: OwnServers | None) -> Iterator[_Cond
         return
     for combination in product(*servers.varied.values()):
         values = dict(zip(servers.varied, combination, strict=True))
-        flags = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", value)]
+        flags = [
+            part for name, value in values.items() if name != DEVICE for part in (f"--{name.replace('_', '-')}", value)
+        ]
         settings = ServerSettings(
             model_repository=servers.model_repository,
-            device=servers.device,
+            # A second --device would be served beside the first.
+            device=values.get(DEVICE, servers.device),
             models=(load.model,) if load.model else (),
             extra=flags,
         )
@@ -191,14 +219,15 @@ def _measure(condition: _Condition, concurrency: int, seconds: float, console: C
         stability=result.stability.verdict,
         client_bound=result.client_bound,
         failed=tally.failed,
+        devices=describe_instances(prepared.model)["devices"],
+        simulated=is_simulated(prepared.model),
     )
 
 
 def sweep_table(found: Sweep) -> Table:
     """Returns the points as a table for a terminal; simulated devices are marked."""
-    model = found.prepared.model
-    title = f"{model.name} at {', '.join(describe_instances(model)['devices']) or 'a server that does not tell'}"
-    if is_simulated(model):
+    title = f"{found.prepared.model.name} at {', '.join(found.devices) or 'a server that does not tell'}"
+    if found.simulated:
         title = f"SIMULATED: {title}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     varied = found.points[0].server if found.points else {}
@@ -220,10 +249,12 @@ def sweep_json(found: Sweep) -> dict[str, object]:
         "model": {
             "name": model.name,
             "version": model.version,
-            "simulated": is_simulated(model),
+            "simulated": found.simulated,
             **describe_instances(model),
+            "devices": found.devices,
         },
         "interrupted": found.interrupted,
+        "error": found.error,
         "points": [{**asdict(point), "note": point.note} for point in found.points],
     }
 

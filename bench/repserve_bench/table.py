@@ -13,8 +13,7 @@ from repserve_bench.guide_table import NOTES, SIMULATED_PREFIX, SOURCE, Measured
 from repserve_bench.load import LoadError, LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
 from repserve_bench.progress import make_display
-from repserve_bench.report import NOT_MEASURED_NO_LABELS
-from repserve_bench.served_model import choose_model, is_simulated, list_models
+from repserve_bench.served_model import NO_LABELS, choose_model, is_simulated, list_models
 from repserve_bench.server_process import ServerProcess, ServerSettings
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def missing_accuracy(model: ModelInfo, dataset: Dataset) -> str:
         return NOT_MEASURED_SIMULATED
     if model.caution:
         return NOT_MEASURED_RANDOM
-    return "" if dataset.labelled else NOT_MEASURED_NO_LABELS
+    return "" if dataset.labelled else NO_LABELS
 
 
 def _measure(

@@ -67,7 +67,14 @@ class UnaryMethod:
     """Parses the answer; raises ClientError where it cannot."""
 
 
-CLASSIFY = UnaryMethod("/repserve.v1.Classification/Classify", pb.ClassifyResponse.FromString)
+def _read_response(answer: bytes) -> pb.ClassifyResponse:
+    try:
+        return pb.ClassifyResponse.FromString(answer)
+    except DecodeError as error:
+        raise InternalError(f"the server's answer cannot be parsed: {error}") from error
+
+
+CLASSIFY = UnaryMethod("/repserve.v1.Classification/Classify", _read_response)
 
 
 class UnaryTransport:

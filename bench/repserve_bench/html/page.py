@@ -100,6 +100,7 @@ def _sweep(document: Mapping[str, Any]) -> dict[str, Any]:
     series: dict[str, list[Mapping[str, Any]]] = {}
     for point in document["points"]:
         name = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point["server"].items())
+        name = f"{name} SIMULATED".strip() if point["simulated"] else name
         series.setdefault(name, []).append(point)
     return {
         "document": document,

@@ -15,7 +15,7 @@ from repserve_bench.load_options import OUTPUT_FILE, SECONDS, load_options, prep
 from repserve_bench.mlperf.scenario import SCENARIOS, Conditions
 from repserve_bench.mlperf.suite import run_suite, suite_json, suite_table
 from repserve_bench.report_file import write_json
-from repserve_bench.served_model import is_simulated
+from repserve_bench.served_model import accuracy_missing, is_simulated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +99,9 @@ def mlperf(
 
     def measure(console: Console) -> int:
         prepared = prepare(load)
+        missing = accuracy_missing(prepared.model, labelled=prepared.dataset.labelled)
+        if accuracy and missing:
+            console.print(f"top-1 is {missing}", highlight=False, soft_wrap=True)
         prepared = replace(prepared, settings=replace(prepared.settings, concurrency=in_flight))
         conditions = Conditions(
             seconds=seconds,
@@ -107,10 +110,12 @@ def mlperf(
             server_rate=server_rate or 0.0,
             server_latency=server_latency_ms / 1000,
         )
-        suite = run_suite(prepared, scenarios, conditions, logs, console, accuracy=accuracy)
+        suite = run_suite(prepared, scenarios, conditions, logs, console, accuracy=accuracy and not missing)
         document = suite_json(suite, prepared)
         simulated = "SIMULATED: " if is_simulated(prepared.model) else ""
         console.print(suite_table(suite, f"{simulated}{prepared.model.name} at {load.server}, driven by LoadGen"))
+        if suite.error:
+            console.print(f"Ended early: {suite.error}", highlight=False, soft_wrap=True)
         write_json(output, document)
         console.print(f"Figures written to {output}, LoadGen's logs to {logs}", highlight=False, soft_wrap=True)
         if html is not None:
@@ -118,6 +123,6 @@ def mlperf(
             console.print(f"HTML report written to {html}", highlight=False, soft_wrap=True)
         if suite.interrupted:
             return INTERRUPTED
-        return 0 if all(result.valid for result in suite.results) else 1
+        return 0 if not suite.error and all(result.valid for result in suite.results) else 1
 
     exit_with(measure)

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from repserve_bench.environment import describe_environment
-from repserve_bench.load import make_jobs, run_load
+from repserve_bench.load import LoadError, make_jobs, run_load
 from repserve_bench.mlperf.logs import INVALID, VALID, Outcome, read_outcome, read_top1
 from repserve_bench.mlperf.process import Finished, run_scenario
 from repserve_bench.mlperf.scenario import Conditions, ScenarioJob
@@ -70,6 +70,8 @@ class Suite:
 
     results: list[ScenarioResult] = field(default_factory=list)
     interrupted: bool = False
+    error: str = ""
+    """Why the scenarios that are missing could not be run."""
 
 
 def run_suite(
@@ -81,7 +83,7 @@ def run_suite(
     *,
     accuracy: bool,
 ) -> Suite:
-    """Runs the scenarios; after Ctrl-C those that were finished are returned.
+    """Runs the scenarios; after Ctrl-C, or an error, those that were finished are returned.
 
     Args:
         prepared: Images, model and how to send.
@@ -92,22 +94,30 @@ def run_suite(
         accuracy: Whether each scenario is also run for its top-1.
 
     Raises:
-        LoadError: A run could not be made, or a load process failed.
+        LoadError: Nothing was answered, or the first run could not be made.
         OSError: The folder cannot be written.
     """
     settings = replace(prepared.settings, seconds=EXPLORING_SECONDS, requests=0)
     console.print(f"Warming up and finding the throughput for {EXPLORING_SECONDS:g} s", highlight=False)
     with make_display(console, requests=0, seconds=EXPLORING_SECONDS, accuracy=False) as display:
-        rate = run_load(prepared.dataset.samples, settings, display).fps
-    conditions = replace(conditions, expected_rate=rate)
+        explored = run_load(prepared.dataset.samples, settings, display)
+    if explored.interrupted:
+        raise KeyboardInterrupt
+    if not explored.fps:
+        failures = "; ".join(f"{status}: {message}" for status, message in explored.tally.failures.items())
+        raise LoadError(f"the server answered nothing: {failures or 'no request came back'}")
+    conditions = replace(conditions, expected_rate=explored.fps)
     load = make_jobs(prepared.dataset.samples, replace(settings, processes=1))[0]
     suite = Suite()
     try:
         for scenario in scenarios:
-            result = run_until_valid(scenario, conditions, load, folder, console)
+            suite.results.append(run_until_valid(scenario, conditions, load, folder, console))
             if accuracy:
-                result = replace(result, top1=_top1(result, load, prepared.dataset.samples))
-            suite.results.append(result)
+                suite.results[-1] = with_top1(suite.results[-1], load, prepared.dataset.samples)
+    except LoadError as error:
+        if not suite.results:
+            raise
+        suite.error = str(error)
     except KeyboardInterrupt:
         if not suite.results:
             raise
@@ -140,14 +150,20 @@ def _rates_to_try(scenario: ScenarioName, conditions: Conditions) -> list[float]
     if scenario != "Server" or conditions.server_rate:
         return [conditions.server_rate]
     highest = SERVER_SHARE * conditions.expected_rate
-    return [max(1.0, highest * LOWERED**number) for number in range(MOST_RATES)]
+    return list(dict.fromkeys(max(1.0, highest * LOWERED**number) for number in range(MOST_RATES)))
 
 
-def _top1(result: ScenarioResult, load: Job, samples: Sequence[Sample]) -> float | None:
-    """Runs a scenario once more, with each image once, and counts the right answers."""
+def with_top1(result: ScenarioResult, load: Job, samples: Sequence[Sample]) -> ScenarioResult:
+    """Runs a scenario once more, with each image once, and counts the right answers.
+
+    A request that fails has no answer that could be right or wrong: it makes the whole scenario invalid.
+    """
     folder = result.logs / "accuracy"
-    run_scenario(ScenarioJob(result.scenario, True, result.conditions, _make(folder), load))
-    return read_top1(folder, [sample.label for sample in samples])
+    finished = run_scenario(ScenarioJob(result.scenario, True, result.conditions, _make(folder), load))
+    if finished.failed:
+        failures = finished.failures | result.finished.failures
+        return replace(result, finished=Finished(finished.failed + result.finished.failed, failures))
+    return replace(result, top1=read_top1(folder, [sample.label for sample in samples]))
 
 
 def suite_table(suite: Suite, title: str) -> Table:
@@ -187,6 +203,7 @@ def suite_json(suite: Suite, prepared: Prepared) -> dict[str, object]:
             **describe_instances(model),
         },
         "interrupted": suite.interrupted,
+        "error": suite.error,
         "scenarios": [
             {
                 "scenario": result.scenario,

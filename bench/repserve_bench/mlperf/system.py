@@ -12,7 +12,7 @@ import mlperf_loadgen as loadgen
 from repserve_bench.payloads import Payloads
 from repserve_bench.targets import reach
 from repserve_bench.transport import open_channels
-from repserve_client.errors import ClientError
+from repserve_client.errors import ClientError, InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,8 @@ class SystemUnderTest:
                 payload = self._payloads[sample.index]
                 response = await self._transport.classify(sample.index, payload, self._job.timeout)
                 index = response.predictions[0].classes[0].index
-            except ClientError as failure:
+            except Exception as error:  # noqa: BLE001 - LoadGen waits for every answer, whatever became of it
+                failure = error if isinstance(error, ClientError) else InternalError(f"no class answered: {error!r}")
                 self.failed += 1
                 self.failures.setdefault(failure.code, failure.message)
             answer = array("i", [index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -75,3 +76,60 @@ def test_no_server_is_one_line(tmp_path: Path) -> None:
     result = mlperf("127.0.0.1:1", tmp_path)
     assert result.exit_code == 1
     assert "start one with 'repserve serve'" in result.output
+
+
+def test_a_request_that_fails_while_accuracy_is_measured_makes_the_scenario_invalid(tmp_path: Path) -> None:
+    with FakeServer() as fake:
+        answer = fake.script
+        folder = tmp_path / "logs" / "Offline" / "accuracy"
+
+        def script(request: Any) -> Any:  # noqa: ANN401 - of the fake
+            if folder.is_dir():
+                raise Refusal(grpc.StatusCode.UNAVAILABLE, "going down")
+            return answer(request)
+
+        fake.script = script
+        result = mlperf(fake.address, tmp_path, "--scenario", "Offline", "--seconds", 0.2, "--accuracy")
+    assert result.exit_code == 1, result.output
+    entry = read(tmp_path)["scenarios"][0]
+    assert (entry["result"], entry["top1"]) == ("INVALID", None)
+    assert "UNAVAILABLE: going down" in entry["remark"]
+
+
+def test_a_server_that_refuses_everything_is_one_line(tmp_path: Path) -> None:
+    with FakeServer() as fake:
+
+        def refuse(_: Any) -> Any:  # noqa: ANN401 - of the fake
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no [such] image")
+
+        fake.script = refuse
+        result = mlperf(fake.address, tmp_path, "--seconds", 0.2)
+    assert result.exit_code == 1
+    assert "the server answered nothing: INVALID_ARGUMENT: no [such] image" in result.output
+
+
+def test_answers_without_a_class_end_the_run_and_are_told(tmp_path: Path) -> None:
+    with FakeServer() as fake:
+        answer, seen = fake.script, threading.Event()
+        folder = tmp_path / "logs" / "Offline"
+
+        def script(request: Any) -> Any:  # noqa: ANN401 - of the fake
+            response = answer(request)
+            if folder.is_dir():
+                del response.predictions[:]
+                seen.set()
+            return response
+
+        fake.script = script
+        result = mlperf(fake.address, tmp_path, "--scenario", "Offline", "--seconds", 0.2)
+    assert seen.is_set()
+    assert result.exit_code == 1
+    assert "no class answered" in result.output
+
+
+def test_simulated_devices_have_no_top1(tmp_path: Path) -> None:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310p") as server:
+        result = mlperf(server.address, tmp_path, "--scenario", "SingleStream", "--seconds", 0.2, "--accuracy")
+    assert "top-1 is not measured: simulated" in result.output
+    assert read(tmp_path)["scenarios"][0]["top1"] is None
+    assert "SIMULATED: repvgg_digits" in result.output

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from repserve_bench.compare import Change, Comparison, compare, comparison_table
+from repserve_bench.compare import Change, Comparison, compare, comparison_table, describe_noise
 
 BEFORE: dict[str, Any] = {
     "fps": 100.0,
@@ -19,7 +19,11 @@ BEFORE: dict[str, Any] = {
     "client": {"cpu_milliseconds_per_request": 0.2},
     "model": {"name": "digits", "devices": ["cpu"]},
     "stability": {
-        "windows": [{"per_second": 90.0, "p99_seconds": 0.019}, {"per_second": 110.0, "p99_seconds": 0.021}],
+        "windows": [
+            {"per_second": 90.0, "p50_seconds": 0.0098, "p99_seconds": 0.019},
+            {"per_second": 100.0, "p50_seconds": 0.0100, "p99_seconds": 0.020},
+            {"per_second": 110.0, "p50_seconds": 0.0102, "p99_seconds": 0.021},
+        ],
     },
 }
 
@@ -50,6 +54,8 @@ def test_the_same_report_has_no_verdict() -> None:
         ("fps", 150.0, "throughput, fps", "better"),
         ("fps", 50.0, "throughput, fps", "worse"),
         ("fps", 109.0, "throughput, fps", "within noise"),
+        ("latency_seconds/p50", 0.0101, "p50, ms", "within noise"),
+        ("latency_seconds/p50", 0.0104, "p50, ms", "worse"),
         ("latency_seconds/p99", 0.030, "p99, ms", "worse"),
         ("latency_seconds/p99", 0.0205, "p99, ms", "within noise"),
         ("accuracy/top1", 0.719, "top-1, %", "worse"),
@@ -83,3 +89,20 @@ def test_the_table_leaves_out_what_neither_has() -> None:
     text = console.file.getvalue()
     assert "2.000" in text
     assert "mean decode" not in text
+
+
+def test_of_runs_with_few_windows_no_difference_is_judged() -> None:
+    short = changed("stability/windows", BEFORE["stability"]["windows"][:2])
+    found = compare(BEFORE, changed("fps", 500.0) | {"stability": short["stability"]})
+    assert change(found, "throughput, fps").verdict == "unknown"
+    assert describe_noise(found).startswith("Noise: unknown, for a run has fewer than 3 windows")
+    worse = compare(BEFORE, changed("accuracy/top1", 0.5) | {"stability": short["stability"]})
+    assert change(worse, "top-1, %").verdict == "worse", "that is no matter of time"
+
+
+def test_the_noise_is_told() -> None:
+    text = describe_noise(compare(BEFORE, changed("fps", 200.0)))
+    assert text == (
+        "Noise: windows of a run are away from its mean by up to 10.0 % of its throughput, 2.0 % of its p50, "
+        "5.0 % of its p99."
+    )

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import io
 from array import array
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from repserve_bench.load import LoadResult
-from repserve_bench.saturation import judge
+from repserve_bench.dataset import Dataset, Sample
+from repserve_bench.load import LoadError, LoadResult, LoadSettings
+from repserve_bench.load_options import Prepared
+from repserve_bench.saturation import Saturation, find_saturation, judge
 from repserve_bench.search import highest_passing
 from repserve_bench.tally import Tally
 from repserve_bench.windows import Stability
+from repserve_client.results import ModelInfo
 
 
 @given(limit=st.floats(0.01, 1e6), start=st.floats(1, 1000))
@@ -78,3 +85,57 @@ def test_a_step_passes_or_says_why_not(result: LoadResult, said: str) -> None:
     assert step.complaint.startswith(said)
     assert bool(step.complaint) == bool(said)
     assert step.sent_per_second == result.tally.requests / 2
+
+
+MODEL = ModelInfo("m", "1", ready=True, reason="", crop=224, classes=10, instances=())
+
+
+class Loads:
+    """Stands in for run_load: one outcome after the other, and passing ones at last."""
+
+    def __init__(self, *outcomes: LoadResult | Exception) -> None:
+        self._outcomes = list(outcomes)
+        self.offered: list[tuple[float, float]] = []
+        """Rate and length of each load."""
+
+    def __call__(self, _: object, settings: LoadSettings, __: object) -> LoadResult:
+        assert settings.arrivals is not None
+        self.offered.append((settings.arrivals.rate, settings.seconds))
+        outcome = self._outcomes.pop(0) if self._outcomes else load([0.01] * 200)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return replace(outcome, elapsed=settings.seconds)
+
+
+def search(monkeypatch: pytest.MonkeyPatch, loads: Loads, *, start: float = 50.0) -> Saturation:
+    monkeypatch.setattr("repserve_bench.saturation.run_load", loads)
+    dataset = Dataset((Sample(Path("a.jpg")),))
+    prepared = Prepared(dataset, MODEL, LoadSettings("127.0.0.1:1"), 1)
+    console = Console(file=io.StringIO())
+    return find_saturation(prepared, console, p99_bound=0.05, seconds=1.0, start=start, in_flight=64)
+
+
+SLOW = load([1.0] * 200)
+
+
+def test_a_rate_that_fails_once_is_offered_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = Loads(SLOW, load([0.01] * 200), SLOW, SLOW)
+    found = search(monkeypatch, loads)
+    assert [rate for rate, _ in loads.offered[:4]] == [50.0, 50.0, 100.0, 100.0]
+    assert found.best is not None
+    assert 50.0 < found.best < 100.0
+    assert found.best_step is not None
+    assert not found.best_step.complaint
+
+
+def test_a_step_has_enough_requests_for_a_p99(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = Loads()
+    search(monkeypatch, loads)
+    assert loads.offered[:4] == [(50.0, 4.0), (100.0, 2.0), (200.0, 1.0), (400.0, 1.0)]
+
+
+def test_what_was_found_before_an_error_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = search(monkeypatch, Loads(load([0.01] * 200), LoadError("no server answers")))
+    assert (found.best, found.error, found.interrupted) == (50.0, "no server answers", False)
+    with pytest.raises(LoadError):
+        search(monkeypatch, Loads(LoadError("no server answers")))

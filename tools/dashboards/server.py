@@ -6,7 +6,7 @@ from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, Variable, increas
 
 SERVER = 'job=~"$job"'
 MODEL = 'job=~"$job", model=~"$model"'
-ERRORS = "INTERNAL|UNAVAILABLE|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
+ERRORS = "INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
 CPU = rate("repserve_process_cpu_seconds_total", SERVER)
 IMAGES = rate("repserve_images_total", SERVER)
 INSTANCE = "model, version, device, backend, precision, simulated"

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from repserve_server.errors import Status
 from repserve_server.metric_definition import QUEUE_LABELS, MetricDefinition
 
 METHODS = ("Classify", "ClassifyStream", "ModelInfer", "ModelStreamInfer", "ModelInfer over HTTP")
+CODES = ("OK", "CANCELLED", *(status.name for status in Status))
 REQUESTS = MetricDefinition(
     "repserve_requests",
     "counter",
-    "Requests answered, by gRPC status code; each request of a stream counts.",
-    {"method": METHODS, "code": "gRPC's names: OK, CANCELLED where the client gave up, and those of errors"},
+    "Requests ended, by gRPC status code, CANCELLED where the client gave up; each request of a stream counts.",
+    {"method": METHODS, "code": CODES},
 )
 REQUEST_SECONDS = MetricDefinition(
     "repserve_request_seconds", "histogram", "Time from a request's arrival to its answer.", {"method": METHODS}

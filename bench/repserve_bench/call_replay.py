@@ -122,23 +122,23 @@ class CallReplay:
 
     async def _open_loop(self) -> None:
         """Sends each request when it is due, or as soon after as one of those in flight is answered."""
-        started = time.monotonic()
+        started = freed = time.monotonic()
         assert self._job.arrivals is not None  # noqa: S101 - for the type checker: run() asked
         for offset in self._job.arrivals.offsets():
             due = started + offset
             if self._pace.enough(due) or self._error is not None:
                 break
             await asyncio.sleep(due - time.monotonic())
-            free = due
             if (room := self._room_to_come()) is not None:
                 await room
-                free = time.monotonic()
+                freed = time.monotonic()
             if self._pace.stopped:
                 break
             with self._lock:
                 index = self._pace.next_index()
                 self._in_flight += 1
-            self._guard(self._begin, index, due, free, index % len(self._calls))
+            # Those that became due while another waited for room could not be sent before that came.
+            self._guard(self._begin, index, due, max(due, freed), index % len(self._calls))
 
     def _room_to_come(self) -> Awaitable[object] | None:
         """What to wait for before another request may be in flight; None when it may."""

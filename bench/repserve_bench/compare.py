@@ -165,7 +165,7 @@ def _scaled(document: Mapping[str, Any], path: tuple[str, ...], factor: float) -
 def _noise(documents: Iterable[Mapping[str, Any]], figure: str) -> float | None:
     found = 0.0
     for document in documents:
-        values = [float(window[figure]) for window in document["stability"]["windows"]]
+        values = [float(window[figure] or 0.0) for window in document["stability"]["windows"]]
         if len(values) < COMPARED:
             return None
         found = max(found, min(1.0, spread_of(values)))

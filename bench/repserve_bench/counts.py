@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from repserve_bench.predictions import Prediction
@@ -28,6 +29,10 @@ class Counts:
         self._tally = Tally()
         self._lock = threading.Lock()
         self._closed = False
+        self._open: Counter[float] = Counter()
+        """Requests that are not answered yet, by when they were due."""
+        self.last_ended = 0.0
+        """``time.monotonic()`` of the last answer."""
 
     def take(self) -> Tally:
         """Returns what was counted since the last call."""
@@ -36,16 +41,24 @@ class Counts:
         return tally
 
     def close(self) -> Tally:
-        """Returns what was counted since the last ``take``, and counts nothing more: answers may still come."""
+        """Returns what was counted since the last ``take``, and counts nothing more: answers may still come.
+
+        Requests that are not answered count with the time that they have waited by now.
+        """
         with self._lock:
             self._closed = True
             tally, self._tally = self._tally, Tally()
+            now = time.monotonic()
+            for due in self._open.elements():
+                tally.give_up(due, now)
+                tally.unanswered += 1
         return tally
 
     def forget(self) -> None:
         """Counts from nothing again, as after a warm-up."""
         self.take()
         self.predictions.clear()
+        self._open.clear()
 
     def sent(self, due: float, free: float) -> None:
         """A request is sent now; times are of ``time.monotonic()``.
@@ -59,6 +72,7 @@ class Counts:
             self._tally.send_lag_seconds += lag
             self._tally.worst_send_lag = max(self._tally.worst_send_lag, lag)
             self._tally.worst_hold = max(self._tally.worst_hold, free - due)
+            self._open[due] += 1
 
     def retried(self, code: str) -> None:
         """An attempt that ended with this status is made again."""
@@ -69,6 +83,7 @@ class Counts:
         """A request that was due then ended without an answer."""
         with self._lock:
             if not self._closed:
+                self._end(due)
                 self._fail(failure, due)
 
     def answered(self, samples: tuple[Sample, ...], response: pb.ClassifyResponse, due: float, ended: float) -> None:
@@ -76,6 +91,8 @@ class Counts:
         with self._lock:
             if self._closed:
                 return
+            self._end(due)
+            self.last_ended = ended
             if len(response.predictions) != len(samples) or not all(one.classes for one in response.predictions):
                 told = [len(one.classes) for one in response.predictions]
                 self._fail(InternalError(f"{len(samples)} images were sent, and classes of each answered: {told}"), due)
@@ -95,13 +112,18 @@ class Counts:
                     tally.compute_seconds += prediction.compute_microseconds * MICROSECOND
                 self._compare(tally, sample, prediction)
 
+    def _end(self, due: float) -> None:
+        self._open[due] -= 1
+        if not self._open[due]:
+            del self._open[due]
+
     def _fail(self, failure: ClientError, due: float) -> None:
         tally = self._tally
         tally.requests += 1
         tally.statuses[failure.code] += 1
         tally.failures.setdefault(failure.code, failure.message)
         if isinstance(failure, DeadlineExceededError):
-            tally.given_up.append(time.monotonic() - due)
+            tally.give_up(due, time.monotonic())
 
     def _compare(self, tally: Tally, sample: Sample, prediction: pb.Prediction) -> None:
         classes = prediction.classes

@@ -42,6 +42,10 @@ BUSY_SHARE = 0.9
 """A load process that used more of a core than this may have been what limited the throughput."""
 
 
+LEAST_SECONDS = 0.1
+"""Of a shorter replay nobody can say what limited it."""
+
+
 class LoadError(Exception):
     """The replay could not be made or finished; the message says why."""
 
@@ -140,10 +144,10 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
     wanted = settings.processes or auto_processes(
         concurrency=_expected_in_flight(settings), pixels=settings.input.pixels, cores=available_cpus()
     )
-    processes = min(wanted, settings.concurrency, len(groups))
     requests = settings.requests
     if not requests and not settings.seconds:
         requests = len(groups)
+    processes = min(wanted, settings.concurrency, len(groups), *([] if settings.seconds else [requests]))
     concurrencies = [len(range(number, settings.concurrency, processes)) for number in range(processes)]
     return [
         Job(
@@ -297,7 +301,6 @@ class _Collector:
         predictions: dict[str, Prediction] = {}
         for finished in self._finished:
             predictions |= finished.predictions
-        spans = [max(finished.ended - finished.started, 1e-9) for finished in self._finished]
         started = min(finished.started for finished in self._finished)
         elapsed = max(finished.ended for finished in self._finished) - started
         if self._settings.arrivals is not None and not self._interrupted and self._settled is None:
@@ -308,9 +311,7 @@ class _Collector:
             elapsed=elapsed,
             processes=len(self._processes),
             cpu_seconds=sum(finished.cpu_seconds for finished in self._finished),
-            busiest_share=max(
-                finished.cpu_seconds / span for finished, span in zip(self._finished, spans, strict=True)
-            ),
+            busiest_share=max(finished.cpu_seconds for finished in self._finished) / max(elapsed, LEAST_SECONDS),
             predictions=predictions,
             requests_kept=self._requests_kept,
             interrupted=self._interrupted,

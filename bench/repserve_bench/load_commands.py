@@ -118,7 +118,8 @@ def saturate(
         for line in saturation_warnings(found.steps):
             console.print(line, highlight=False, soft_wrap=True)
         answer = f"{found.best:.1f} requests/s" if found.best else "no rate that was tried passed"
-        console.print(f"Highest rate: {answer}", highlight=False, style="bold")
+        cut_short = "; the search was interrupted, a higher one may pass" if found.interrupted or found.error else ""
+        console.print(f"Highest rate: {answer}{cut_short}", highlight=False, style="bold")
         _tell(found.error, console)
         _write(document, output, html, console)
         if found.interrupted:

@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+class OutputFile(click.Path):
+    """A file to write after a measurement, which is not made in vain for want of its folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Checks the folder too; see click.Path."""
+        folder = Path(value).parent
+        if not folder.is_dir():
+            self.fail(f"there is no folder {folder}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+OUTPUT_FILE = OutputFile(dir_okay=False, writable=True, path_type=Path)
 SECONDS = click.FloatRange(0, min_open=True)
 
 

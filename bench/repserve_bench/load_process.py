@@ -47,14 +47,14 @@ async def serve(connection: Connection) -> None:
     await asyncio.to_thread(connection.recv)
     started, cpu_started = time.monotonic(), time.process_time()
     try:
-        await _watch(connection, replay, job)
+        ended = await _watch(connection, replay, job)
     except PayloadError as error:
         connection.send(Failed(str(error)))
         return
     connection.send(
         Finished(
             started=started,
-            ended=time.monotonic(),
+            ended=ended,
             cpu_seconds=time.process_time() - cpu_started,
             predictions=replay.counts.predictions,
         )
@@ -68,8 +68,12 @@ async def _warm_up(replay: Replay, seconds: float) -> None:
     replay.counts.forget()
 
 
-async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
-    """Runs the replay, sends its tallies, and heeds Stop and the end of the other process."""
+async def _watch(connection: Connection, replay: Replay, job: Job) -> float:
+    """Runs the replay, sends its tallies, and heeds Stop and the end of the other process.
+
+    Returns:
+        ``time.monotonic()`` of its end: of the last answer, or of Stop where nothing was answered after it.
+    """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(connection.fileno(), told.set)
@@ -82,6 +86,7 @@ async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
         loop.remove_reader(connection.fileno())
         if told.is_set():
             connection.recv()  # Stop; or EOFError, which ends this process.
+            stopped = time.monotonic()
             replay.stop()
             await asyncio.wait((running,), timeout=STOP_GRACE)
             running.cancel()
@@ -89,6 +94,7 @@ async def _watch(connection: Connection, replay: Replay, job: Job) -> None:
     finally:
         stopping.cancel()
     connection.send(replay.counts.close())
+    return max(stopped, replay.counts.last_ended) if told.is_set() else time.monotonic()
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

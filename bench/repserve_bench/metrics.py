@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,14 +83,14 @@ class BenchCollector(Collector):
         self._requests, self._seconds, self._accuracy = requests, seconds, accuracy
         self._families: list[Metric] = []
         self._finished = False
-        self._latencies_seen = 0
+        self._latencies_seen = self._given_up_seen = 0
         self._latency_sum = 0.0
         self._buckets = np.zeros(len(SECONDS) + 1, np.int64)
 
     def __call__(self, tally: Tally, elapsed: float) -> None:
         """Takes the counts, some five times a second; scrapes come from other threads and see the last ones."""
-        fresh = np.array(tally.latencies[self._latencies_seen :])
-        self._latencies_seen += len(fresh)
+        fresh = np.array(tally.latencies[self._latencies_seen :] + tally.given_up[self._given_up_seen :])
+        self._latencies_seen, self._given_up_seen = len(tally.latencies), len(tally.given_up)
         self._latency_sum += float(fresh.sum())
         np.add.at(self._buckets, np.searchsorted(SECONDS, fresh), 1)
         self._families = list(self._describe(tally, elapsed))
@@ -174,7 +175,7 @@ def push(collector: BenchCollector, url: str) -> None:
     group = {"instance": socket.gethostname(), "model": collector.model}
     try:
         push_to_gateway(url, job=JOB, grouping_key=group, registry=_registry(collector), timeout=PUSH_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise MetricsError(f"the Pushgateway at {url} does not take the figures: {error}") from error
 
 

@@ -94,6 +94,7 @@ class Report:
             "interrupted": result.interrupted,
             "requests": tally.requests,
             "failed_requests": self.failed,
+            "unanswered_requests": tally.unanswered,
             "statuses": dict(tally.statuses),
             "failure_messages": tally.failures,
             "retries": dict(tally.retries),
@@ -158,11 +159,10 @@ class Report:
                 f"{self.settings.concurrency} requests were in flight, and no more may be: others were held back for "
                 f"up to {1000 * tally.worst_hold:.1f} ms; that is the server's doing and counts as latency."
             )
-        if tally.given_up:
-            lines.append(
-                f"{len(tally.given_up)} requests had no answer in time; the percentiles count them with the time that "
-                "they waited."
-            )
+        late = len(tally.given_up) - tally.unanswered
+        for count, when in ((late, "in time"), (tally.unanswered, "when the run was ended")):
+            if count:
+                lines.append(f"{count} requests had no answer {when}; they count with the time that they waited.")
         if self.settings.seconds and self.result.stability.complaint:
             lines.append(f"{self.result.stability.complaint[0].upper()}{self.result.stability.complaint[1:]}.")
         lines += [f"{status}: {message}" for status, message in sorted(tally.failures.items())]

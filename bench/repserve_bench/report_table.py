@@ -107,7 +107,7 @@ def _steady(report: Report) -> str:
         return stability.complaint
     last = stability.last
     rate = sum(window.per_second for window in last) / len(last)
-    p99 = sum(window.p99_seconds for window in last) / len(last)
+    p99 = sum(window.p99_seconds or 0.0 for window in last) / len(last)
     return f"yes: the last {len(last)} windows give {rate:.1f} requests/s, p99 {1000 * p99:.2f} ms"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from repserve_bench.load import LoadResult
+    from repserve_bench.load import LoadResult, LoadSettings
     from repserve_bench.load_options import Prepared
 
 BACKLOG_SHARE = 0.05
@@ -29,6 +29,10 @@ BACKLOG_SHARE = 0.05
 the queue was growing."""
 LEAST_REQUESTS = 200
 """Of a step, which takes longer than asked for where that needs it: of fewer the p99 is little but the longest."""
+MOST_STRETCH = 4
+"""How much longer than asked for a step takes at most."""
+LOWEST = 16
+"""How many times lower than the first rate the lowest is that is tried."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Saturation:
     """The outcome of a search."""
 
     p99_bound: float
+    settings: LoadSettings
+    """Those that all steps have in common."""
     steps: tuple[Step, ...]
     best: float | None
     """The highest rate that passed; None when none did."""
@@ -74,25 +80,19 @@ def find_saturation(
         prepared: Images, model and how to send.
         console: Where each step is printed.
         p99_bound: Seconds that the p99 may reach.
-        seconds: Length of a step, and more at rates that give fewer than 200 requests in it.
-        start: The first rate, in requests a second.
+        seconds: Length of a step, and up to four times that at rates that give fewer than 200 requests in it.
+        start: The first rate, in requests a second; the lowest is a sixteenth of it.
         in_flight: Requests that may be in flight.
 
     Raises:
         LoadError: The first load could not be made.
     """
     steps: list[Step] = []
+    base = replace(prepared.settings, concurrency=in_flight, seconds=seconds, requests=0, retries=False)
 
     def offer(rate: float) -> bool:
-        length = max(seconds, LEAST_REQUESTS / rate)
-        settings = replace(
-            prepared.settings,
-            arrivals=Arrivals(rate, seed=len(steps)),
-            concurrency=in_flight,
-            seconds=length,
-            requests=0,
-            retries=False,
-        )
+        length = max(seconds, min(LEAST_REQUESTS / rate, MOST_STRETCH * seconds))
+        settings = replace(base, arrivals=Arrivals(rate, seed=len(steps)), seconds=length)
         with make_display(console, requests=0, seconds=length, accuracy=False) as display:
             result = run_load(prepared.dataset.samples, settings, display)
         if result.interrupted:
@@ -108,14 +108,15 @@ def find_saturation(
 
     error: BaseException | None = None
     try:
-        best = highest_passing(passes, start=start)
+        best = highest_passing(passes, start=start, lowest=start / LOWEST)
     except (KeyboardInterrupt, LoadError) as ended:
         if not steps:
             raise
         error = ended
         best = max((step.rate for step in steps if not step.complaint), default=None)
     interrupted = isinstance(error, KeyboardInterrupt)
-    return Saturation(p99_bound, tuple(steps), best, interrupted, "" if interrupted or error is None else str(error))
+    reason = "" if interrupted or error is None else str(error)
+    return Saturation(p99_bound, base, tuple(steps), best, interrupted, reason)
 
 
 def judge(result: LoadResult, rate: float, *, seconds: float, p99_bound: float) -> Step:
@@ -165,7 +166,7 @@ def saturation_json(found: Saturation, prepared: Prepared) -> dict[str, object]:
         "schema": SATURATE,
         "schema_version": SCHEMA_VERSION,
         "environment": describe_environment(),
-        "settings": asdict(prepared.settings),
+        "settings": asdict(found.settings),
         "model": {
             "name": model.name,
             "version": model.version,

@@ -12,13 +12,19 @@ GROWTH = 2.0
 
 
 def highest_passing(
-    passes: Callable[[float], bool], *, start: float, precision: float = 0.05, most_steps: int = 16
+    passes: Callable[[float], bool],
+    *,
+    start: float,
+    lowest: float = 0.0,
+    precision: float = 0.05,
+    most_steps: int = 16,
 ) -> float | None:
     """Searches for the highest value that passes, taking it that whatever is below a passing one passes too.
 
     Args:
         passes: Tries a value; each is tried once.
         start: The value to try first.
+        lowest: Nothing below it is tried.
         precision: How close, as a share, a failing value must be above the answer.
         most_steps: Values that are tried at most; then the highest passing one so far is the answer.
 
@@ -38,6 +44,8 @@ def highest_passing(
             value = good * GROWTH
         elif not good:
             value = bad / GROWTH
+            if value < lowest:
+                break
         else:
             value = math.sqrt(good * bad)
     return good or None

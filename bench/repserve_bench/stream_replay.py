@@ -71,7 +71,7 @@ class StreamReplay:
 
     async def _open_loop(self) -> None:
         """Sends each request when it is due, or as soon after as one of those in flight is answered."""
-        started = time.monotonic()
+        started = freed = time.monotonic()
         room = asyncio.Semaphore(self._job.concurrency)
         assert self._job.arrivals is not None  # noqa: S101 - for the type checker: run() asked
         async with asyncio.TaskGroup() as tasks:
@@ -82,10 +82,10 @@ class StreamReplay:
                 await asyncio.sleep(due - time.monotonic())
                 full = room.locked()
                 await room.acquire()
-                free = time.monotonic() if full else due
+                freed = time.monotonic() if full else freed
                 if self._pace.stopped:
                     break
-                sending = tasks.create_task(self._request(self._pace.next_index(), due, free))
+                sending = tasks.create_task(self._request(self._pace.next_index(), due, max(due, freed)))
                 sending.add_done_callback(lambda _: room.release())
 
     async def _request(self, index: int, due: float, free: float) -> None:

@@ -68,6 +68,8 @@ class Sweep:
 
     prepared: Prepared
     """Images, model and how they are sent, of the first server."""
+    seconds: float
+    """Length of each measurement."""
     points: list[Point] = field(default_factory=list)
     interrupted: bool = False
     error: str = ""
@@ -135,17 +137,14 @@ def sweep(
     found: Sweep | None = None
     try:
         for condition in _conditions(load, servers):
-            found = found or Sweep(condition.prepared)
+            found = found or Sweep(condition.prepared, seconds)
             for concurrency in concurrencies:
                 console.print(f"{condition.describe()}{concurrency} in flight", highlight=False)
-                point = _measure(condition, concurrency, seconds, console)
-                if point is None:
-                    found.interrupted = True
-                    return found
-                found.points.append(point)
-    except (LoadError, ServerError) as error:
+                found.points.append(_measure(condition, concurrency, seconds, console))
+    except (LoadError, ServerError, KeyboardInterrupt) as error:
         if found is None or not found.points:
             raise
+        found.interrupted = isinstance(error, KeyboardInterrupt)
         found.error = str(error)
     if found is None:
         raise LoadError("there is nothing to sweep: name at least one value of each setting")
@@ -193,7 +192,7 @@ class _ServerMeter:
         return 1000 * (last_cpu - cpu) / (last_images - images) if last_images > images else None
 
 
-def _measure(condition: _Condition, concurrency: int, seconds: float, console: Console) -> Point | None:
+def _measure(condition: _Condition, concurrency: int, seconds: float, console: Console) -> Point:
     prepared, server = condition.prepared, condition.server
     settings = replace(prepared.settings, concurrency=concurrency, seconds=seconds, requests=0)
     meter = _ServerMeter(server)
@@ -205,7 +204,7 @@ def _measure(condition: _Condition, concurrency: int, seconds: float, console: C
 
         result = run_load(prepared.dataset.samples, settings, progress)
     if result.interrupted:
-        return None
+        raise KeyboardInterrupt
     tally = result.tally
     return Point(
         concurrency=concurrency,
@@ -229,6 +228,8 @@ def sweep_table(found: Sweep) -> Table:
     title = f"{found.prepared.model.name} at {', '.join(found.devices) or 'a server that does not tell'}"
     if found.simulated:
         title = f"SIMULATED: {title}"
+    if found.interrupted:
+        title += " (interrupted)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     varied = found.points[0].server if found.points else {}
     for column in (*(name.replace("_", "\n") for name in varied), *COLUMNS):
@@ -245,7 +246,7 @@ def sweep_json(found: Sweep) -> dict[str, object]:
         "schema": SWEEP,
         "schema_version": SCHEMA_VERSION,
         "environment": describe_environment(),
-        "settings": asdict(found.prepared.settings),
+        "settings": asdict(replace(found.prepared.settings, seconds=found.seconds)) | {"concurrency": None},
         "model": {
             "name": model.name,
             "version": model.version,

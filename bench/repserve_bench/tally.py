@@ -29,7 +29,11 @@ class Tally:
     ended: array[float] = field(default_factory=_seconds)
     """``time.monotonic()`` of each of these answers."""
     given_up: array[float] = field(default_factory=_seconds)
-    """Seconds that each request waited whose time was over before an answer came."""
+    """Seconds that each request waited whose time was over, or the replay, before an answer came."""
+    given_up_at: array[float] = field(default_factory=_seconds)
+    """``time.monotonic()`` of each of these ends."""
+    unanswered: int = 0
+    """Those of them that the end of the replay cut short; they are no failures."""
     send_lag_seconds: float = 0.0
     """How much later than due requests were sent, all together; the client's doing, not the server's."""
     worst_send_lag: float = 0.0
@@ -57,6 +61,11 @@ class Tally:
         """Requests that ended with another status than OK."""
         return self.requests - self.statuses["OK"]
 
+    def give_up(self, due: float, now: float) -> None:
+        """Counts how long a request that was due then has waited without an answer."""
+        self.given_up.append(now - due)
+        self.given_up_at.append(now)
+
     @property
     def waited(self) -> array[float]:
         """Seconds that clients waited: until an answer came, or until the time was over."""
@@ -75,6 +84,8 @@ class Tally:
         self.latencies.extend(other.latencies)
         self.ended.extend(other.ended)
         self.given_up.extend(other.given_up)
+        self.given_up_at.extend(other.given_up_at)
+        self.unanswered += other.unanswered
         self.send_lag_seconds += other.send_lag_seconds
         self.worst_send_lag = max(self.worst_send_lag, other.worst_send_lag)
         self.worst_hold = max(self.worst_hold, other.worst_hold)

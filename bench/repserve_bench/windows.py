@@ -27,8 +27,9 @@ class Window:
     requests: int
     """Answered requests."""
     per_second: float
-    p50_seconds: float
-    p99_seconds: float
+    p50_seconds: float | None
+    """As of the whole run: with what was given up in it. None where nothing ended."""
+    p99_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Stability:
             )
         for name, values in (
             ("throughput", [window.per_second for window in self.last]),
-            ("p99", [window.p99_seconds for window in self.last]),
+            ("p99", [window.p99_seconds or 0.0 for window in self.last]),
         ):
             spread = spread_of(values)
             if spread > TOLERANCE:
@@ -89,11 +90,15 @@ def cut_into_windows(tally: Tally, started: float, elapsed: float, length: float
         length: Seconds of a window.
     """
     count = int((elapsed + MICROSECOND) // length)
-    ended, latencies = np.array(tally.ended), np.array(tally.latencies)
-    numbers = np.floor((ended - started) / length)
+    numbers = np.floor((np.array(tally.ended + tally.given_up_at) - started) / length)
+    waited = np.array(tally.waited)
+    answered = np.arange(len(waited)) < len(tally.ended)
     windows = []
     for number in range(count):
-        seconds = latencies[numbers == number]
-        percentiles = np.percentile(seconds, (50, 99), method="inverted_cdf") if len(seconds) else (0.0, 0.0)
-        windows.append(Window(len(seconds), len(seconds) / length, float(percentiles[0]), float(percentiles[1])))
+        inside = numbers == number
+        requests = int(np.count_nonzero(inside & answered))
+        percentiles: list[float | None] = [None, None]
+        if inside.any():
+            percentiles = [float(value) for value in np.percentile(waited[inside], (50, 99), method="inverted_cdf")]
+        windows.append(Window(requests, requests / length, *percentiles))
     return Stability(length, tuple(windows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -47,7 +48,8 @@ def throughput_latency(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pic
         axes.set_xlabel("Throughput, images/s (numbers: requests in flight)")
         axes.set_ylabel("Latency, ms")
         _plain_ticks(axes)
-        axes.legend(frameon=False, fontsize=8)
+        if series:
+            axes.legend(frameon=False, fontsize=8)
     return picture("Latency over throughput, for each number of requests in flight")
 
 
@@ -102,7 +104,7 @@ def windows(found: Sequence[Mapping[str, Any]], length: float) -> Picture:
         axes.set_xlabel("Time, s")
         axes.set_ylabel("Requests/s")
         other = axes.twinx()
-        p99 = [1000 * window["p99_seconds"] for window in found]
+        p99 = [math.nan if window["p99_seconds"] is None else 1000 * window["p99_seconds"] for window in found]
         lines += other.plot(times, p99, "--s", color=COLOURS[1], markersize=3, label="p99, ms")
         other.set_ylim(bottom=0)
         other.set_ylabel("p99, ms")

@@ -18,7 +18,7 @@ from repserve_bench.report_file import MLPERF, SCHEMA_VERSION
 from repserve_bench.served_model import describe_instances, is_simulated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -111,7 +111,8 @@ def run_suite(
     suite = Suite()
     try:
         for scenario in scenarios:
-            suite.results.append(run_until_valid(scenario, conditions, load, folder, console))
+            for number, result in enumerate(run_until_valid(scenario, conditions, load, folder, console)):
+                suite.results[len(suite.results) - bool(number) :] = [result]
             if accuracy:
                 suite.results[-1] = with_top1(suite.results[-1], load, prepared.dataset.samples)
     except LoadError as error:
@@ -127,11 +128,11 @@ def run_suite(
 
 def run_until_valid(
     scenario: ScenarioName, conditions: Conditions, load: Job, folder: Path, console: Console
-) -> ScenarioResult:
+) -> Iterator[ScenarioResult]:
     """Runs a scenario; Server without a rate again and again, with less each time, until it is valid.
 
-    Returns:
-        What came of the last run. Each has a folder of logs of its own.
+    Yields:
+        What came of each run, the last of which counts. Each has a folder of logs of its own.
     """
     for number, rate in enumerate(_rates_to_try(scenario, conditions), start=1):
         title = f"{scenario} at {rate:.1f} queries/s" if scenario == "Server" else scenario
@@ -140,10 +141,10 @@ def run_until_valid(
         offered = replace(conditions, server_rate=rate)
         finished = run_scenario(ScenarioJob(scenario, False, offered, _make(own), load))
         result = ScenarioResult(scenario, offered, read_outcome(own, scenario), finished, own)
+        yield result
         if result.valid:
             break
         console.print(f"{title}: INVALID. {result.remark}", highlight=False, soft_wrap=True)
-    return result
 
 
 def _rates_to_try(scenario: ScenarioName, conditions: Conditions) -> list[float]:

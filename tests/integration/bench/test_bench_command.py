@@ -136,6 +136,7 @@ def test_a_model_that_is_not_ready_is_an_error_with_its_reason(server: FakeServe
         ["--images-per-request", "4"],
         ["--processes", "none"],
         ["--concurrency", "0"],
+        ["--html", "nowhere/report.html"],
     ],
 )
 def test_options_that_make_no_sense_are_refused(server: FakeServer, images: Path, options: list[str]) -> None:

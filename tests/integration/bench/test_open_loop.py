@@ -206,6 +206,23 @@ def test_a_limit_of_requests_in_flight_is_told_apart_from_a_slow_client(transpor
 
 
 @pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_what_became_due_while_another_waited_for_room_is_not_sent_late_by_the_client(transport: TransportName) -> None:
+    gate, first = threading.Event(), threading.Semaphore(4)
+    with FakeServer() as fake:
+        answer = fake.script
+
+        def script(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
+            if first.acquire(blocking=False):
+                gate.wait(0.6)
+            return answer(request)
+
+        fake.script = script
+        result = open_load(fake, transport, 100.0, requests=60, concurrency=4)
+    assert result.tally.worst_hold > 0.4
+    assert result.tally.worst_send_lag < 0.2
+
+
+@pytest.mark.parametrize("transport", ["stream", "unary"])
 def test_the_rate_that_is_told_is_that_of_the_whole_time(transport: TransportName) -> None:
     with FakeServer() as fake:
         result = open_load(fake, transport, 4.0, seconds=0.6, window_seconds=0.2)

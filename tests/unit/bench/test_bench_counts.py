@@ -61,3 +61,14 @@ def test_waiting_for_room_is_not_the_clients_doing() -> None:
     tally = counts.take()
     assert tally.worst_hold == pytest.approx(3.0)
     assert tally.worst_send_lag < 1.0
+
+
+def test_what_is_open_at_the_end_counts_with_the_time_that_it_waited_and_is_no_failure() -> None:
+    counts, now = Counts(), time.monotonic()
+    for due in (now - 2.0, now - 2.0, now - 1.0):
+        counts.sent(due, due)
+    counts.answered(SAMPLES[:1], response(3), now - 2.0, now)
+    tally = counts.close()
+    assert (tally.requests, tally.failed, tally.unanswered) == (1, 0, 2)
+    assert sorted(tally.given_up) == pytest.approx([1.0, 2.0], abs=0.5)
+    assert counts.last_ended == now

@@ -59,6 +59,15 @@ def test_it_tells_what_was_counted() -> None:
     assert value(found, "latency_seconds_sum") == pytest.approx(20.0031)
 
 
+def test_what_was_given_up_is_in_the_histogram() -> None:
+    found, late = collector(), tally()
+    late.give_up(0.0, 8.0)
+    found(late, 3.0)
+    found(late, 4.0)
+    assert value(found, "latency_seconds_count") == 4
+    assert value(found, "latency_seconds_bucket", le="10.0") == 3
+
+
 def test_a_finished_replay_is_wholly_done() -> None:
     found = collector()
     found.finish(tally(), 2.0)
@@ -142,3 +151,9 @@ def test_a_pushgateway_gets_them_under_the_model_and_this_machine(pushgateway: P
 def test_a_pushgateway_that_refuses_is_an_error(pushgateway: Pushgateway) -> None:
     with pytest.raises(MetricsError, match="does not take the figures"):
         push(collector(), pushgateway.url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:abc", "http://127.0.0.1:1"])
+def test_a_pushgateway_that_is_none_is_an_error(url: str) -> None:
+    with pytest.raises(MetricsError, match="does not take the figures"):
+        push(collector(), url)

@@ -139,3 +139,12 @@ def test_what_was_found_before_an_error_is_kept(monkeypatch: pytest.MonkeyPatch)
     assert (found.best, found.error, found.interrupted) == (50.0, "no server answers", False)
     with pytest.raises(LoadError):
         search(monkeypatch, Loads(LoadError("no server answers")))
+
+
+def test_a_search_in_which_nothing_passes_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = Loads(*[SLOW] * 100)
+    found = search(monkeypatch, loads, start=32.0)
+    assert found.best is None
+    assert [rate for rate, _ in loads.offered] == [32, 32, 16, 16, 8, 8, 4, 4, 2, 2]
+    assert max(length for _, length in loads.offered) == 4.0
+    assert found.settings.concurrency == 64

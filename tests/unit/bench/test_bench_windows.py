@@ -38,6 +38,15 @@ def test_a_window_without_an_answer_is_there() -> None:
     assert not found.stable
 
 
+def test_what_was_given_up_is_in_the_percentiles_of_its_window() -> None:
+    tally = Tally(latencies=array("d", [0.005] * 9), ended=array("d", [STARTED + 0.5] * 9))
+    tally.give_up(STARTED + 0.1, STARTED + 0.6)
+    first, second = cut_into_windows(tally, STARTED, 2.0, 1.0).windows
+    assert (first.requests, first.p50_seconds) == (9, 0.005)
+    assert first.p99_seconds == pytest.approx(0.5)
+    assert (second.requests, second.p50_seconds, second.p99_seconds) == (0, None, None)
+
+
 @given(ended=st.lists(st.floats(0, 9.9), max_size=60), length=st.sampled_from([0.5, 1.0, 2.0]))
 def test_whole_windows_hold_every_answer_once(ended: list[float], length: float) -> None:
     found = cut(ended, [0.01] * len(ended), elapsed=10.0, length=length)

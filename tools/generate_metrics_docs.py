@@ -50,7 +50,7 @@ deploy/prometheus/prometheus.yml scrapes a server and a bench on this machine; r
 beside it:
 
 ```
-prometheus --config.file=deploy/prometheus/prometheus.yml
+prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=/tmp/repserve-prometheus
 promtool test rules deploy/prometheus/tests.yml
 ```
 

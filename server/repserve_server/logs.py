@@ -6,8 +6,9 @@ import json
 import logging
 import re
 import sys
+import textwrap
 import time
-from typing import Literal
+from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 EXTRA = ("request_id", "method", "code")
@@ -26,9 +27,12 @@ class _TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
         # Names come from clients, too; a line break in one must not begin a line of the log.
-        record.message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.message)
         extra = "".join(f" {name}={getattr(record, name)}" for name in EXTRA if hasattr(record, name))
-        return super().formatMessage(record) + extra
+        record.message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.message + extra)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 - the base class's
+        return textwrap.indent(super().formatException(ei), "  ")
 
 
 class _JsonFormatter(logging.Formatter):

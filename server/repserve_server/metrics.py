@@ -59,14 +59,15 @@ class MergedCollector(Collector):
                 if family["type"] != "gauge":
                     _add(self._ended, family["samples"])
 
-    def forget_ended(self, labels: Mapping[str, str]) -> None:
-        """Drop what ended processes left of the series that carry these labels."""
+    def forget(self, labels: Mapping[str, str]) -> None:
+        """Drop the series that carry these labels; a process that goes on counting them brings its own back."""
         with self._lock:
-            self._ended = {
-                key: (own, value)
-                for key, (own, value) in self._ended.items()
-                if any(own.get(name) != wanted for name, wanted in labels.items())
-            }
+            self._ended = {key: found for key, found in self._ended.items() if not labels.items() <= found[0].items()}
+            for snapshot in self._live.values():
+                for family in snapshot:
+                    family["samples"] = [
+                        sample for sample in family["samples"] if not labels.items() <= sample[1].items()
+                    ]
 
     def collect(self) -> Iterator[Metric]:
         """One family for each name, summed over live and ended processes."""

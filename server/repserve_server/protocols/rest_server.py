@@ -29,6 +29,13 @@ KEEP_ALIVE_SECONDS = 75.0
 STOP_SECONDS = 2.0
 OPENAPI_PATH = "/openapi.json"
 
+_REFUSED: web.AppKey[set[str]] = web.AppKey("refused", set)
+"""Origins whose requests were refused, each of which is logged once."""
+_MOST_REFUSED, _LONGEST_ORIGIN = 100, 200
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+logger = logging.getLogger(__name__)
+
 
 class RestServer:
     """Listens beside the other frontends on one port; the kernel spreads connections over them."""
@@ -66,6 +73,7 @@ class RestServer:
 def create_application(routes: RestRoutes, page: PageRoutes) -> web.Application:
     """All routes, the OpenAPI document that describes those of the protocol, and the page."""
     application = web.Application(middlewares=[_answer_errors, _refuse_other_sites], client_max_size=MAX_BODY_BYTES)
+    application[_REFUSED] = set()
     table = routes.table()
     document = describe_routes([(method, path) for method, path, _ in table])
 
@@ -102,14 +110,32 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
 async def _refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what a page of another site has a browser send: whoever opens it must not unload models by that.
 
-    Browsers say where a request comes from, in Sec-Fetch-Site or at least in Origin; other clients say neither.
+    Browsers say where a request comes from, in Sec-Fetch-Site or at least in Origin; other clients say neither. Against
+    a name that is made to point here (DNS rebinding) it does not help: that takes a proxy that checks Host.
     """
-    if request.method not in ("GET", "HEAD"):
-        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-        own = site in ("same-origin", "none") if site else origin is None or urlsplit(origin).netloc == request.host
-        if not own:
-            raise web.HTTPForbidden(reason=f"a page of another site ({origin or site}) may not send {request.method}")
+    if request.method not in ("GET", "HEAD") and not _is_own(request):
+        origin = request.headers.get("Origin", "another site")[:_LONGEST_ORIGIN]
+        refused: set[str] = request.app[_REFUSED]
+        if origin not in refused and len(refused) < _MOST_REFUSED:
+            refused.add(origin)
+            logger.warning("what pages of %s send is refused; a proxy before this server must pass Host on", origin)
+        raise web.HTTPForbidden(reason=f"a page of {origin!r} may not send {request.method} to {request.host!r}")
     return await handler(request)
+
+
+def _is_own(request: web.Request) -> bool:
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site:
+        return site in ("same-origin", "none")
+    if origin is None:
+        return True
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        asked = urlsplit(f"{parts.scheme}://{request.headers.get('X-Forwarded-Host', request.host)}")
+        return host is not None and (host, port) == (asked.hostname, asked.port or _DEFAULT_PORTS.get(parts.scheme))
+    except ValueError:
+        return False
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -120,7 +146,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 def _report(request: web.Request, error: Exception) -> RepServeError:
     return report(
         error,
-        f"{request.method} {request.path}",
+        f"{request.method} {request.raw_path}",
         lambda: {name.lower(): value for name, value in request.headers.items()},
     )
 

@@ -42,6 +42,8 @@ class RestRoutes:
         self._core = core
         self._tracing = tracing
         self._inferences = metrics.for_method("ModelInfer over HTTP")
+        # Python's lock is held while JSON is read: of several at once the event loop would get none of it for long.
+        self._reading = asyncio.Semaphore(1)
 
     def table(self) -> list[tuple[str, str, Handler]]:
         """Every route: method, path, handler."""
@@ -204,7 +206,8 @@ class RestRoutes:
         body = await _read_body(request)
         length = request.headers.get(HEADER_LENGTH)
         if length is None and len(body) > _LARGE_BODY:
-            asked, binary = await asyncio.to_thread(read_request, body, length, name, version)
+            async with self._reading:
+                asked, binary = await asyncio.to_thread(read_request, body, length, name, version)
         else:
             asked, binary = read_request(body, length, name, version)
         answer, json_length = write_response(await self._core.infer(asked, _client(request), None, span), binary)

@@ -124,6 +124,12 @@ class Fleet:
                 child.asked_at = self._loop.time()
                 child.send("metrics")
 
+    def excuse(self, seconds: float) -> None:
+        """So many of the last seconds say nothing about how long the children have been silent."""
+        for child in self.children:
+            if child.asked_at is not None:
+                child.asked_at += seconds
+
     def kill_hung(self) -> None:
         """End processes that do not answer any more; they are replaced."""
         self._workers.kill_hung(self.models)

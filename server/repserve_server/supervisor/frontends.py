@@ -133,7 +133,7 @@ class Frontends:
 
     def kill_hung(self) -> None:
         """End frontends that do not answer any more; they are replaced."""
-        frontends = [child for _, child in self.listening]
+        frontends = [(place.child, place.started) for place in self.places if place.child is not None]
         for child, silent in hung_frontends(frontends, self._settings, self._loop.time()):
             logger.error("%s has not answered for %.1f s; it is killed", child.name, silent)
             self._metrics.hung_processes.labels("frontend").inc()
@@ -209,6 +209,9 @@ class Frontends:
             return
         if message.kind == "started":
             place.started, place.started_at = True, self._loop.time()
+            if child.asked_at is not None:
+                # It could not answer before.
+                child.asked_at = self._loop.time()
             place.listeners = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
             if self._going:
                 child.send("grace")

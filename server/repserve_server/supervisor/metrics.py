@@ -44,7 +44,7 @@ INSTANCE_INFO = MetricDefinition(
 RESTARTS = MetricDefinition(
     "repserve_restarts",
     "counter",
-    "Processes started again after they ended by themselves.",
+    "Processes started again after they ended by themselves or hung.",
     {"role": ("frontend", "worker")},
 )
 HUNG_PROCESSES = MetricDefinition(
@@ -103,7 +103,7 @@ class ServerMetrics:
 
     def forget_version(self, model: str, version: str) -> None:
         """A version is served no more: drop its series, which would only become more and more."""
-        self.children.forget_ended({"model": model, "version": version})
+        self.children.forget({"model": model, "version": version})
 
 
 class _ModelCollector(Collector):

@@ -262,8 +262,13 @@ class Supervisor:
         self._changed.set()
 
     async def _tick(self) -> None:
+        last = self._loop.time()
         while True:
             await asyncio.sleep(METRICS_SECONDS)
+            now = self._loop.time()
+            # Stopped or starved itself, the supervisor cannot have heard what the children say.
+            self._fleet.excuse(now - last - METRICS_SECONDS)
+            last = now
             self._fleet.ask_metrics()
             self._fleet.kill_hung()
 

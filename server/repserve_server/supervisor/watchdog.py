@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 RUNS_ALLOWED = 20
 """A worker is given the time of so many of its largest batches, however short ``hang_seconds`` is."""
 
-FRONTEND_SECONDS = 5.0
+FRONTEND_SECONDS = 10.0
 """A frontend may be silent for so long, however short ``hang_seconds`` is: a new one would be as short of CPU."""
+START_SECONDS = 60.0
+"""A frontend may be silent for so long while it starts."""
 
 
 def silence_limit(worker: Worker, settings: Settings) -> float:
@@ -49,16 +51,17 @@ def hung_workers(models: Iterable[ModelVersion], settings: Settings, now: float)
                 yield worker, silent
 
 
-def hung_frontends(frontends: Iterable[Child], settings: Settings, now: float) -> Iterator[tuple[Child, float]]:
+def hung_frontends(
+    frontends: Iterable[tuple[Child, bool]], settings: Settings, now: float
+) -> Iterator[tuple[Child, float]]:
     """Frontends that hang, and for how many seconds they have been silent.
 
     Args:
-        frontends: those that have started.
+        frontends: each with whether it has started.
         settings: the limit.
         now: time on the clock of ``Child.asked_at``.
     """
-    for child in frontends:
-        if child.alive and not child.killed and child.asked_at is not None:
-            silent = now - child.asked_at
-            if silent > max(settings.hang_seconds, FRONTEND_SECONDS):
-                yield child, silent
+    for child, started in frontends:
+        limit = max(settings.hang_seconds, FRONTEND_SECONDS) if started else START_SECONDS
+        if child.alive and not child.killed and child.asked_at is not None and now - child.asked_at > limit:
+            yield child, now - child.asked_at

@@ -49,6 +49,14 @@ def test_a_name_cannot_begin_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     assert line.endswith(r"model x\n2026-01-31T12:00:00.000Z ERROR forged\x1b[2J\u2028grün is not there")
 
 
+def test_neither_can_what_else_is_said_of_a_request_nor_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    with captured("text", monkeypatch) as output:
+        logger.error("failed", extra={"method": "POST /x\nforged"}, exc_info=ValueError("bad\nforged"))
+    first, *others = output.getvalue().splitlines()
+    assert first.endswith(r"failed method=POST /x\nforged")
+    assert others == ["  ValueError: bad", "  forged"]
+
+
 def test_a_line_of_json_is_an_object(monkeypatch: pytest.MonkeyPatch) -> None:
     with captured("json", monkeypatch) as output:
         logger.info("ready: %d models\nand a second line", 2)

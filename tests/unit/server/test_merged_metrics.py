@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -45,14 +46,17 @@ def value(merged: MergedCollector, name: str, **labels: str) -> float | None:
     return values(merged).get((name, repr(labels)))
 
 
-def test_what_ended_processes_left_of_a_version_can_be_dropped() -> None:
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_series_of_a_version_can_be_dropped(ended: bool) -> None:
     merged, registry = MergedCollector(), CollectorRegistry()
     images = Counter("images", "Images.", ("model", "version"), registry=registry)
     for version in ("1", "2"):
         images.labels("digits", version).inc()
     merged.update("worker", json.loads(json.dumps(take_snapshot(registry))))
+    if ended:
+        merged.end("worker")
+    merged.forget({"model": "digits", "version": "1"})
     merged.end("worker")
-    merged.forget_ended({"model": "digits", "version": "1"})
     assert value(merged, "images_total", model="digits", version="1") is None
     assert value(merged, "images_total", model="digits", version="2") == 1
 

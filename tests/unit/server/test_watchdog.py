@@ -12,6 +12,7 @@ from repserve_server.supervisor.models import Worker
 from repserve_server.supervisor.watchdog import (
     FRONTEND_SECONDS,
     RUNS_ALLOWED,
+    START_SECONDS,
     hung_frontends,
     hung_workers,
     silence_limit,
@@ -68,6 +69,13 @@ def frontend(asked_at: float | None, *, alive: bool = True, killed: bool = False
 def test_a_frontend_that_does_not_answer_is_named_once_with_its_silence() -> None:
     silent = frontend(10.0)
     frontends = [silent, frontend(None), frontend(10.0, alive=False), frontend(10.0, killed=True)]
-    assert list(hung_frontends(frontends, LIMITS, 10.0 + FRONTEND_SECONDS)) == []
-    assert list(hung_frontends(frontends, LIMITS, 11.0 + FRONTEND_SECONDS)) == [(silent, 1.0 + FRONTEND_SECONDS)]
-    assert list(hung_frontends(frontends, Settings(hang_seconds=60.0), 12.0 + FRONTEND_SECONDS)) == []
+    started = [(child, True) for child in frontends]
+    assert list(hung_frontends(started, LIMITS, 10.0 + FRONTEND_SECONDS)) == []
+    assert list(hung_frontends(started, LIMITS, 11.0 + FRONTEND_SECONDS)) == [(silent, 1.0 + FRONTEND_SECONDS)]
+    assert list(hung_frontends(started, Settings(hang_seconds=60.0), 12.0 + FRONTEND_SECONDS)) == []
+
+
+def test_a_frontend_has_more_time_to_start() -> None:
+    starting = frontend(10.0)
+    assert list(hung_frontends([(starting, False)], LIMITS, 10.0 + START_SECONDS)) == []
+    assert list(hung_frontends([(starting, False)], LIMITS, 11.0 + START_SECONDS)) == [(starting, 1.0 + START_SECONDS)]

@@ -83,7 +83,7 @@ def latency_histogram(
         for name, style in zip(MARKED, (":", "--"), strict=True):
             value = percentiles.get(name)
             if value is not None:
-                label = f"{name} {1000 * value:.3g} ms"
+                label = f"{name} {1000 * value:,.2f} ms"
                 axes.axvline(1000 * value, color=COLOURS[6], linestyle=style, linewidth=1.2, label=label)
         axes.set_xscale("log")
         axes.set_xlabel("Latency, ms")

@@ -11,7 +11,7 @@ import time
 from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
-EXTRA = ("request_id", "method", "code")
+EXTRA = ("request_id", "trace_id", "method", "code")
 """What the line of a failed request also says."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -74,6 +74,17 @@ def test_an_image_can_be_dropped(visit: Visit) -> None:
     assert first_classes(visit) == [LABELS[card_predictions()[file.name]]]
 
 
+def test_figures_of_before_it_was_hidden_are_not_shown_as_those_of_now(visit: Visit) -> None:
+    wait_until(lambda: visit.page.locator("#fps").text_content() == "0.0", "figures are shown")
+    hide = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    visit.page.evaluate(hide, True)
+    visit.page.evaluate("find('fps').textContent = 'of before'")
+    visit.page.evaluate(hide, False)
+    wait_until(lambda: visit.page.locator("#fps").text_content() == "\u2013", "there is nothing to compare with yet")
+    wait_until(lambda: visit.page.locator("#fps").text_content() == "0.0", "and then there is")
+
+
 def test_a_file_that_is_no_image_says_why(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "<b>notes.txt"
     file.write_text("no image", encoding="utf-8")

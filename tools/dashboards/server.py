@@ -102,6 +102,7 @@ SERVER_DASHBOARD = Dashboard(
             (
                 (f"sum(repserve_requests_in_flight{{{SERVER}}})", "requests in flight"),
                 (f"sum by (model) (repserve_queue_images{{{MODEL}}})", "images, {{model}}"),
+                (f"sum by ({DEVICE}) (repserve_waiting_images{{{MODEL}}})", "waiting for {{device}}, {{model}}"),
             ),
         ),
         Panel(

@@ -19,6 +19,7 @@ THUMBNAIL = 112
 """Side in pixels of the pictures of mistakes."""
 SHOWN_CLASSES = 20
 """Classes in the table of accuracies: those with the lowest."""
+REST = "reply, gRPC, waiting for a thread"
 GUIDE_BATCHES = (1, 16)
 GUIDE_CROP = 224
 GUIDE_CLASSES = 1000
@@ -82,7 +83,7 @@ def _run(document: Mapping[str, Any]) -> dict[str, Any]:
         pictures["batches"] = plots.batch_sizes(document["batch_sizes"])
     stages = {name: document[f"mean_{name}_seconds"] for name in ("decode", "queue", "compute", "other")}
     if None not in stages.values():
-        pictures["stages"] = plots.stages({("gRPC and the rest" if n == "other" else n): s for n, s in stages.items()})
+        pictures["stages"] = plots.stages({(REST if n == "other" else n): s for n, s in stages.items()})
     accuracy = document["accuracy"]
     classes = sorted(accuracy.get("classes", ()), key=lambda entry: (entry["top1"], entry["index"]))
     return {
@@ -153,6 +154,7 @@ def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str
         date = str(environment.pop("date_utc"))
         packages = environment.pop("packages", {})
         described = {name.replace("_", " "): str(value) for name, value in environment.items()}
+        described |= _server(document)
         described["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
         for known, dates in found:
             if known == described:
@@ -161,6 +163,15 @@ def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str
         else:
             found.append((described, [date]))
     return found
+
+
+def _server(document: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what answered, as far as it tells; the rest of the environment is the client's."""
+    if document["schema"] == TABLE:
+        return {}
+    model = document["model"]
+    runs_on = [", ".join(model[name]) for name in ("devices", "backends", "precisions") if model.get(name)]
+    return {"server": document["settings"]["address"], "device": " · ".join(runs_on) or "the server does not tell"}
 
 
 def thumbnail(path: Path) -> str:

@@ -206,7 +206,12 @@ class Dataplane:
     async def _run(
         self, served: ServedModel, slots: list[int], call: Call, attempt: Attempt, decode_seconds: float = 0.0
     ) -> Scored:
-        images = await served.queue.run(slots, call)
+        try:
+            images = await served.queue.run(slots, call)
+        except BaseException:
+            if call.span is not None:
+                call.span.describe(served.info.name, served.info.version, len(slots))
+            raise
         self._metrics.images.inc(len(images))
         self._metrics.reply_seconds.observe(attempt.succeed(images, decode_seconds))
         if call.span is not None:

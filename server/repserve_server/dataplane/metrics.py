@@ -37,7 +37,12 @@ REJECTED_IMAGES = MetricDefinition(
     "Images that were not accepted, by kind of fault.",
     {"kind": ("empty", "unknown_format", "unsupported_format", "animated", "corrupt", "too_large")},
 )
-QUEUE_IMAGES = MetricDefinition("repserve_queue_images", "gauge", "Images between admission and answer.", QUEUE_LABELS)
+QUEUE_IMAGES = MetricDefinition(
+    "repserve_queue_images",
+    "gauge",
+    "Images between admission and answer: being decoded, waiting, or on the device.",
+    QUEUE_LABELS,
+)
 QUEUE_SECONDS = MetricDefinition(
     "repserve_queue_seconds",
     "histogram",

@@ -77,6 +77,10 @@ class RequestSpan:
     def __init__(self, tracer: Tracer, span: Span) -> None:
         self._tracer, self._span = tracer, span
 
+    def describe(self, model: str, version: str, images: int) -> None:
+        """Say what the request was for; of one that fails that is all there is."""
+        self._span.set_attributes({"repserve.model": model, "repserve.version": version, "repserve.images": images})
+
     def record(self, model: str, version: str, images: Sequence[ImageScores], decode_seconds: float) -> None:
         """Add what an answered request went through, from the times that workers told.
 
@@ -93,9 +97,7 @@ class RequestSpan:
             )
             span.end(int((end + offset) * NANOSECONDS))
 
-        self._span.set_attributes(
-            {"repserve.model": model, "repserve.version": version, "repserve.images": len(images)}
-        )
+        self.describe(model, version, len(images))
         submitted = min(image.finished - image.compute_seconds - image.queue_seconds for image in images)
         if decode_seconds:
             stage("decode", submitted - decode_seconds, submitted)

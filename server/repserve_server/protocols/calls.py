@@ -73,6 +73,8 @@ async def counted(
     work: Awaitable[ResponseT],
     remaining: float | None,
     span: RequestSpan | None = None,
+    *,
+    own: str = "",
 ) -> ResponseT:
     """Answer a unary RPC and count it by its status.
 
@@ -82,13 +84,14 @@ async def counted(
         work: what makes the answer.
         remaining: seconds until the client's deadline; the library cancels the RPC when it passes.
         span: of the RPC, where it is traced.
+        own: the id that the request itself carries, if any.
     """
     started = time.monotonic()
     try:
         response = await work
     except RepServeError as error:
         finish(metrics, span, error.status.name, started, error.rejection)
-        await abort(context, report(error, metrics.method, lambda: headers_of(context)))
+        await abort(context, report(error, metrics.method, lambda: headers_of(context), own))
     except asyncio.CancelledError:
         seconds = time.monotonic() - started
         late = remaining is not None and seconds >= _SOONER * remaining - _SLACK_SECONDS
@@ -96,6 +99,6 @@ async def counted(
         raise
     except Exception as error:  # noqa: BLE001 - reported
         finish(metrics, span, "INTERNAL", started)
-        await abort(context, report(error, metrics.method, lambda: headers_of(context)))
+        await abort(context, report(error, metrics.method, lambda: headers_of(context), own))
     finish(metrics, span, "OK", started)
     return response

@@ -75,7 +75,7 @@ class ClassificationService(ClassificationServicer):
             answer = pb.ClassifyStreamResponse(id=request.id, response=response)
             code = "OK"
         except Exception as error:  # noqa: BLE001 - reported
-            failure = report(error, self._streamed.method, lambda: answers.headers)
+            failure = report(error, self._streamed.method, lambda: answers.headers, str(request.id))
             code, rejection = failure.status.name, failure.rejection
             answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(failure))
         finally:

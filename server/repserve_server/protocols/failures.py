@@ -26,13 +26,19 @@ def request_id(headers: Mapping[str, str], own: str = "") -> str:
         own: the id that the request itself carries, if any.
 
     Returns:
-        The client's name for it, or the trace it belongs to, or a new name.
+        The client's name for it, with its own id behind where it has both, for a header names all requests of a stream;
+        or the trace it belongs to; or a new name.
     """
-    named = headers.get(REQUEST_ID) or own
-    if _PRINTABLE.fullmatch(named):
-        return named
+    header = headers.get(REQUEST_ID, "")
+    for named in (f"{header}/{own}" if header and own else header or own, header):
+        if _PRINTABLE.fullmatch(named):
+            return named
+    return _trace_id(headers) or uuid.uuid4().hex
+
+
+def _trace_id(headers: Mapping[str, str]) -> str:
     trace = _TRACE.fullmatch(headers.get(TRACE_PARENT, ""))
-    return trace[1] if trace else uuid.uuid4().hex
+    return trace[1] if trace else ""
 
 
 def report(error: Exception, method: str, headers: Callable[[], Mapping[str, str]], own: str = "") -> RepServeError:
@@ -45,14 +51,17 @@ def report(error: Exception, method: str, headers: Callable[[], Mapping[str, str
         own: the id that the request itself carries, if any.
 
     Returns:
-        The error to answer with.
+        The error to answer with; of a failure of the server it names the request.
     """
     if isinstance(error, RepServeError) and error.status is not Status.INTERNAL:
         return error
-    name = request_id(headers(), own)
+    found = headers()
+    name = request_id(found, own)
     extra = {"request_id": name, "method": method, "code": Status.INTERNAL.name}
+    if trace := _trace_id(found):
+        extra["trace_id"] = trace
     if isinstance(error, RepServeError):
         logger.error("a request failed: %s", error.message, extra=extra)
-        return error
+        return InternalError(f"{error.message} (request {name})")
     logger.error("a request failed in a way the server does not know", exc_info=error, extra=extra)
     return InternalError(f"internal error; the server's log says why (request {name})")

@@ -41,7 +41,7 @@ class InferenceService(InferenceQueries):
         remaining = context.time_remaining()
         span = begin_span(self._tracing, self._unary.method, context)
         work = self._infer(request, context.peer(), remaining, span)
-        return await counted(self._unary, context, work, remaining, span)
+        return await counted(self._unary, context, work, remaining, span, own=request.id)
 
     async def ModelStreamInfer(  # type: ignore[override] # written with context.write, not yielded
         self, request_iterator: object, context: Context

@@ -15,7 +15,7 @@ from repserve_server.errors import RepServeError, Status
 from repserve_server.protocols.failures import report
 from repserve_server.protocols.openapi import describe_routes
 from repserve_server.protocols.page import PageRoutes
-from repserve_server.protocols.rest_v2 import RestRoutes
+from repserve_server.protocols.rest_v2 import OWN_ID, RestRoutes
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
@@ -148,6 +148,7 @@ def _report(request: web.Request, error: Exception) -> RepServeError:
         error,
         f"{request.method} {request.raw_path}",
         lambda: {name.lower(): value for name, value in request.headers.items()},
+        request.get(OWN_ID, ""),
     )
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+OWN_ID = "own_id"
+"""Where a request keeps the id that its body carries, for those who report how it ended."""
 _LARGE_BODY = 256 * 1024
 """Bytes of JSON that are read in a thread, not to hold up other requests; raw tensors are only sliced."""
 BODY_SECONDS = 60.0
@@ -210,6 +212,7 @@ class RestRoutes:
                 asked, binary = await asyncio.to_thread(read_request, body, length, name, version)
         else:
             asked, binary = read_request(body, length, name, version)
+        request[OWN_ID] = asked.id
         answer, json_length = write_response(await self._core.infer(asked, _client(request), None, span), binary)
         headers = {} if json_length is None else {HEADER_LENGTH: str(json_length)}
         content_type = "application/json" if json_length is None else "application/octet-stream"

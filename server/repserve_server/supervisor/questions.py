@@ -27,7 +27,7 @@ FIGURES = (
     "repserve_requests",
     "repserve_request_seconds",
     "repserve_requests_in_flight",
-    "repserve_queue_images",
+    "repserve_waiting_images",
     "repserve_batch_size",
     "repserve_padding_images",
     "repserve_device_busy_seconds",

@@ -64,6 +64,11 @@ class WorkerLoop:
         """Take images of a frontend from now on, until its end of the link closes."""
         self._selector.register(link, selectors.EVENT_READ, Source(frontend, area, link))
 
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a run."""
+        return len(self._waiting)
+
     def stop(self) -> None:
         """End the loop after the present batch."""
         self._stopping = True

@@ -39,11 +39,17 @@ DROPPED_IMAGES = MetricDefinition(
     "Images that left the queue without being run.",
     {**DEVICE_LABELS, "reason": ("expired", "cancelled")},
 )
+WAITING_IMAGES = MetricDefinition(
+    "repserve_waiting_images",
+    "gauge",
+    "Images that wait for a run on the device: the length of its queue.",
+    DEVICE_LABELS,
+)
 SLEEP_ERROR = MetricDefinition(
     "repserve_simulated_sleep_error_seconds",
     "gauge",
     "How late a simulated device woke up; not added up over runs.",
-    {**DEVICE_LABELS, "instance": "its number on the device", "statistic": ("mean", "max")},
+    {**DEVICE_LABELS, "worker": "its number on the device", "statistic": ("mean", "max")},
 )
 DEFINITIONS = (
     BATCHES,
@@ -53,6 +59,7 @@ DEFINITIONS = (
     DEVICE_BUSY_SECONDS,
     FAILED_RUNS,
     DROPPED_IMAGES,
+    WAITING_IMAGES,
     SLEEP_ERROR,
 )
 
@@ -77,6 +84,7 @@ class WorkerMetrics:
         self._compute = COMPUTE_SECONDS.histogram(registry).labels(*values)
         self._busy = DEVICE_BUSY_SECONDS.counter(registry).labels(*values)
         self._failed = FAILED_RUNS.counter(registry).labels(*values)
+        self._waiting = WAITING_IMAGES.gauge(registry).labels(*values)
         self._sleep_error = SLEEP_ERROR.gauge(registry)
         self._values = (*values, str(instance))
         self._statistics = ModelStatistics(model, version)
@@ -102,6 +110,10 @@ class WorkerMetrics:
     def count_unrun(self, images: int, outcome: Outcome) -> None:
         """Count images that were dropped from the queue."""
         self._dropped[outcome].inc(images)
+
+    def set_waiting(self, images: int) -> None:
+        """Show how many images wait."""
+        self._waiting.set(images)
 
     def set_figures(self, figures: dict[str, float]) -> None:
         """Show what a simulated device says of its own error."""

@@ -44,6 +44,7 @@ class WorkerProcess:
     def report_metrics(self) -> None:
         """Send the supervisor what this worker has counted."""
         self._metrics.set_figures(self._backend.figures())
+        self._metrics.set_waiting(self._loop.waiting)
         snapshot = take_snapshot(self._metrics.registry)
         self._control.send("metrics", {"snapshot": snapshot, "statistics": self._metrics.statistics()})
 

@@ -16,7 +16,9 @@ TRACE_PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 @pytest.mark.parametrize(
     ("headers", "own", "expected"),
     [
-        ({"x-request-id": "order-17", "traceparent": TRACE_PARENT}, "mine", "order-17"),
+        ({"x-request-id": "order-17", "traceparent": TRACE_PARENT}, "mine", "order-17/mine"),
+        ({"x-request-id": "order-17"}, "", "order-17"),
+        ({"x-request-id": "order-17"}, "x" * 128, "order-17"),
         ({"traceparent": TRACE_PARENT}, "mine", "mine"),
         ({"traceparent": TRACE_PARENT}, "", TRACE),
     ],
@@ -49,10 +51,13 @@ def test_what_is_not_the_servers_fault_is_not_logged(error: Exception, caplog: p
 
 def test_a_failure_of_the_server_is_logged_with_its_id(caplog: pytest.LogCaptureFixture) -> None:
     error = InferenceError("the device failed")
-    assert report(error, "Classify", lambda: {"x-request-id": "order-17"}) is error
+    answer = report(error, "Classify", lambda: {"x-request-id": "order-17", "traceparent": TRACE_PARENT}, "3")
+    assert answer.status is Status.INTERNAL
+    assert answer.message == "the device failed (request order-17/3)"
     (record,) = caplog.records
     assert record.getMessage() == "a request failed: the device failed"
-    assert record.__dict__["request_id"] == "order-17"
+    assert record.__dict__["request_id"] == "order-17/3"
+    assert record.__dict__["trace_id"] == TRACE
     assert record.exc_info is None
 
 

@@ -168,7 +168,7 @@ def test_the_largest_error_of_two_simulated_devices_is_not_their_sum() -> None:
         merged.update(f"worker {index}", take_snapshot(metrics.registry))
     labels = {"model": "a0", "version": "1", "device": "sim:310p"}
     for index in range(2):
-        shown = value(merged, "repserve_simulated_sleep_error_seconds", **labels, instance=str(index), statistic="max")
+        shown = value(merged, "repserve_simulated_sleep_error_seconds", **labels, worker=str(index), statistic="max")
         assert shown == 0.002
 
 

@@ -18,7 +18,7 @@ from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.follower import Follower, choose_models, held_at_start
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.supervisor.port_keeper import HTTP1_FAREWELL, HTTP2_FAREWELL, PortKeeper
+from repserve_server.supervisor.port_keeper import HTTP1_FAREWELL, HTTP2_FAREWELL, HTTP2_GREETING, PortKeeper
 from repserve_server.supervisor.ports import PortReservation, client_host, join_address
 from repserve_server.supervisor.questions import Questions
 from repserve_server.supervisor.regions import RegionTable
@@ -69,7 +69,7 @@ class Supervisor:
             self._readiness,
         )
         self._keepers = [
-            PortKeeper(settings.host, grpc_port, HTTP2_FAREWELL),
+            PortKeeper(settings.host, grpc_port, HTTP2_FAREWELL, HTTP2_GREETING),
             PortKeeper(settings.host, http_port, HTTP1_FAREWELL),
         ]
         self._answerers: dict[str, Answerer] = {}

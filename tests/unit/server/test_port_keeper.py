@@ -7,28 +7,46 @@ import socket
 
 import pytest
 
-from repserve_server.supervisor.port_keeper import HTTP1_FAREWELL, HTTP2_FAREWELL, PortKeeper
+from repserve_server.supervisor.port_keeper import (
+    HTTP1_FAREWELL,
+    HTTP2_FAREWELL,
+    HTTP2_GREETING,
+    PortKeeper,
+    has_call,
+)
 from repserve_server.supervisor.ports import PortReservation
 from unit.server.queue_harness import run_async, settle
 
 HOST = "127.0.0.1"
 
 
-@pytest.mark.parametrize("farewell", [HTTP1_FAREWELL, HTTP2_FAREWELL])
-def test_who_connects_meanwhile_is_held_and_then_sent_away(farewell: bytes) -> None:
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes.fromhex("000006 04 00 00000000 000400000000")
+CALL = bytes.fromhex("000001 01 04 00000001 82")
+
+
+@pytest.mark.parametrize(
+    ("farewell", "greeting", "said"),
+    [
+        (HTTP1_FAREWELL, b"", b"what a client says first"),
+        (HTTP2_FAREWELL, HTTP2_GREETING, PREFACE + SETTINGS + CALL),
+        (HTTP2_FAREWELL, HTTP2_GREETING, PREFACE + SETTINGS),
+    ],
+)
+def test_who_connects_meanwhile_is_held_and_then_sent_away(farewell: bytes, greeting: bytes, said: bytes) -> None:
     async def test() -> None:
         reservation = PortReservation(HOST, 0, "--port")
-        keeper = PortKeeper(HOST, reservation.port, farewell)
+        keeper = PortKeeper(HOST, reservation.port, farewell, greeting)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(HOST, reservation.port)
         keeper.hold()
         connections = [await asyncio.open_connection(HOST, reservation.port) for _ in range(3)]
         for _, writer in connections:
-            writer.write(b"what a client says first")
+            writer.write(said)
         keeper.release()
         for reader, writer in connections:
             # Whole, and then the end of the stream: not a reset, which would lose it.
-            assert await asyncio.wait_for(reader.read(), 5) == farewell
+            assert await asyncio.wait_for(reader.read(), 5) == greeting + farewell
             writer.close()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(HOST, reservation.port)
@@ -88,8 +106,16 @@ def test_the_sockets_of_a_process_that_has_ended_are_listened_on(caplog: pytest.
     run_async(test)
 
 
-def test_the_farewell_of_http2_is_two_frames() -> None:
-    settings, goaway = HTTP2_FAREWELL[:9], HTTP2_FAREWELL[9:]
-    assert (int.from_bytes(settings[:3]), settings[3]) == (0, 4)
-    assert (int.from_bytes(goaway[:3]), goaway[3]) == (len(goaway) - 9, 7)
-    assert goaway[9:] == bytes(8), "no stream was looked at, and there was no error"
+def test_the_greeting_and_the_farewell_of_http2_are_a_frame_each() -> None:
+    assert (int.from_bytes(HTTP2_GREETING[:3]), HTTP2_GREETING[3]) == (0, 4)
+    assert len(HTTP2_GREETING) == 9
+    assert (int.from_bytes(HTTP2_FAREWELL[:3]), HTTP2_FAREWELL[3]) == (len(HTTP2_FAREWELL) - 9, 7)
+    assert HTTP2_FAREWELL[9:] == bytes(8), "no stream was looked at, and there was no error"
+
+
+def test_a_call_is_found_behind_other_frames_and_not_in_them() -> None:
+    assert has_call(PREFACE + SETTINGS + CALL)
+    assert not has_call(PREFACE + SETTINGS)
+    assert not has_call(PREFACE + bytes.fromhex("000003 04 00 00000000 010101"))
+    assert not has_call((PREFACE + SETTINGS + CALL)[:40])
+    assert not has_call(b"")

@@ -246,6 +246,7 @@ def sweep_json(found: Sweep) -> dict[str, object]:
         "schema": SWEEP,
         "schema_version": SCHEMA_VERSION,
         "environment": describe_environment(),
+        # The number in flight is each point's own.
         "settings": asdict(replace(found.prepared.settings, seconds=found.seconds)) | {"concurrency": None},
         "model": {
             "name": model.name,

@@ -44,7 +44,7 @@ SERVER_DASHBOARD = Dashboard(
             (
                 (
                     (
-                        f'(sum(rate(repserve_requests_total{{{SERVER}, code=~"{ERRORS}"}}[{WINDOW}])) or vector(0))'
+                        f'sum(rate(repserve_requests_total{{{SERVER}, code=~"{ERRORS}"}}[{WINDOW}]))'
                         f" / (sum(rate(repserve_requests_total{{{SERVER}}}[{WINDOW}])) > 0)"
                     ),
                     "",

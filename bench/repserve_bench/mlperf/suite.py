@@ -111,8 +111,10 @@ def run_suite(
     suite = Suite()
     try:
         for scenario in scenarios:
-            for number, result in enumerate(run_until_valid(scenario, conditions, load, folder, console)):
-                suite.results[len(suite.results) - bool(number) :] = [result]
+            runs = run_until_valid(scenario, conditions, load, folder, console)
+            suite.results.append(next(runs))
+            for result in runs:
+                suite.results[-1] = result
             if accuracy:
                 suite.results[-1] = with_top1(suite.results[-1], load, prepared.dataset.samples)
     except LoadError as error:

@@ -104,17 +104,16 @@ def test_a_poison_image_is_given_up_and_the_others_succeed(faulty_repository: Pa
 
 
 def test_a_supervisor_that_was_stopped_blames_nobody(faulty_repository: Path) -> None:
-    with RunningServer(*FAULTY, "--hang-seconds", "2", repository=faulty_repository) as server:
-        family = server.family()
-        stopped = threading.Event()
-        for _ in range(2):
-            # With them all, as a container is paused; the supervisor's last question is under way then, or not.
-            for process in family:
-                process.suspend()
-            stopped.wait(3.5)
-            for process in reversed(family):
-                process.resume()
-            assert server.stub().Classify(_image(1), timeout=30).predictions[0].classes[0].index == 1
+    with RunningServer(*FAULTY, "--hang-seconds", "3", repository=faulty_repository) as server:
+        supervisor, (worker,) = server.family()[0], server.children("worker")
+        worker.suspend()
+        server.metric("repserve_images_total")  # A scrape asks the worker, which does not answer.
+        supervisor.suspend()
+        threading.Event().wait(4.0)  # Longer than a worker may be silent; it is the time that is tried here.
+        supervisor.resume()
+        server.metric("repserve_images_total")
+        worker.resume()
+        assert server.stub().Classify(_image(1), timeout=30).predictions[0].classes[0].index == 1
         assert server.metric("repserve_hung_processes_total") == 0
         assert server.metric("repserve_restarts_total") == 0
 

@@ -80,7 +80,7 @@ class FakeServer(classification_pb2_grpc.ClassificationServicer):
                 ready=True,
                 crop=224,
                 resize=256,
-                max_batch=16,
+                max_batch_size=16,
                 classes=10,
                 instances=[
                     classification_pb2.Instance(

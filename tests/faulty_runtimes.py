@@ -31,7 +31,7 @@ class FaultyRuntime:
     def __init__(self, options: BackendOptions) -> None:
         self.input = TensorSpec("image", "uint8", options.preprocessing.shape, "NHWC")
         self.classes = CLASSES
-        self.batch_sizes = (1, options.max_batch)
+        self.batch_sizes = (1, options.max_batch_size)
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Run, or fail as ordered."""

@@ -82,7 +82,7 @@ class RunningServer:
             *(() if "--grpc-port" in arguments else ("--grpc-port", "0")),
             *(() if "--metrics-port" in arguments else ("--metrics-port", "0")),
             *(() if "--http-port" in arguments else ("--http-port", "0")),
-            *(() if "--grace-seconds" in arguments else ("--grace-seconds", "0")),
+            *(() if "--shutdown-delay-seconds" in arguments else ("--shutdown-delay-seconds", "0")),
             *arguments,
         ]
         python_path = os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))

@@ -35,7 +35,7 @@ class Runtime:
             raise BackendError(f"the model is {content}")
         self.input = TensorSpec("image", "uint8", options.preprocessing.shape, "NHWC")
         self.classes = CLASSES
-        self.batch_sizes = (1, options.max_batch)
+        self.batch_sizes = (1, options.max_batch_size)
         self._version = int(options.path.name)
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ CONDITIONS = (
     ("version", ("model", "version")),
     ("devices", ("model", "devices")),
     ("precisions", ("model", "precisions")),
-    ("max batch", ("model", "max_batch")),
+    ("max batch", ("model", "max_batch_size")),
     ("simulated", ("model", "simulated")),
     ("images", ("dataset", "images")),
     ("in flight", ("settings", "concurrency")),

@@ -36,7 +36,7 @@ class MeasuredRow:
     backend: str
     precision: str
     model: str
-    max_batch: int
+    max_batch_size: int
     fps: float
     simulated: bool
     top1: float | None
@@ -55,20 +55,22 @@ class MeasuredRow:
         return self.top1_missing if self.top1 is None else f"{100 * self.top1:.2f}"
 
 
-def published_cells(max_batch: int) -> tuple[str, ...]:
+def published_cells(max_batch_size: int) -> tuple[str, ...]:
     """Returns the guide's row for a batch size; dashes where it has none."""
-    fps = [PUBLISHED_DEVICES[name].card_fps.get(max_batch) for name in ("t4", "310", "310p")]
+    fps = [PUBLISHED_DEVICES[name].card_fps.get(max_batch_size) for name in ("t4", "310", "310p")]
     if None in fps:
-        return (f"RepVGG bs{max_batch}", "-", "-", "-", "-", "-")
-    return (f"RepVGG bs{max_batch}", f"{OFFICIAL_TOP1}", f"{PUBLISHED_TOP1}", *(f"{value}" for value in fps))
+        return (f"RepVGG bs{max_batch_size}", "-", "-", "-", "-", "-")
+    return (f"RepVGG bs{max_batch_size}", f"{OFFICIAL_TOP1}", f"{PUBLISHED_TOP1}", *(f"{value}" for value in fps))
 
 
 def table_cells(rows: Sequence[MeasuredRow]) -> list[tuple[str, ...]]:
     """Returns the rows of the table: by batch size, then in the order measured; numbers as plain digits."""
     cells = []
-    for max_batch in sorted({1, 16} | {row.max_batch for row in rows}):
-        published = published_cells(max_batch)
-        measured = [(row.measured_on, f"{row.fps:.1f}", row.top1_text) for row in rows if row.max_batch == max_batch]
+    for max_batch_size in sorted({1, 16} | {row.max_batch_size for row in rows}):
+        published = published_cells(max_batch_size)
+        measured = [
+            (row.measured_on, f"{row.fps:.1f}", row.top1_text) for row in rows if row.max_batch_size == max_batch_size
+        ]
         cells += [(*published, *own) for own in measured or [("-", "-", "-")]]
     return cells
 
@@ -78,12 +80,12 @@ def shortfalls(rows: Sequence[MeasuredRow]) -> list[str]:
     lines = []
     for row in rows:
         published = PUBLISHED_DEVICES.get(row.device.removeprefix(SIMULATED_PREFIX)) if row.simulated else None
-        if published is None or row.max_batch not in published.card_fps:
+        if published is None or row.max_batch_size not in published.card_fps:
             continue
-        device_fps = row.max_batch / published.batch_seconds(row.max_batch)
+        device_fps = row.max_batch_size / published.batch_seconds(row.max_batch_size)
         if row.fps < FED_SHARE * device_fps:
             lines.append(
-                f"{row.device} at max batch {row.max_batch}: the device takes {device_fps:.0f} fps; "
+                f"{row.device} at max batch {row.max_batch_size}: the device takes {device_fps:.0f} fps; "
                 f"{row.fps:.1f} is what this machine could feed it."
             )
     return lines

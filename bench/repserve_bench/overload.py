@@ -141,7 +141,7 @@ def _request() -> pb.ClassifyRequest:
     return pb.ClassifyRequest(pixels=pb.Pixels(count=1, data=bytes(SIDE * SIDE * 3)))
 
 
-async def run(server: ServerProcess, factor: float, seconds: float, queue_size: int) -> OverloadFigures:
+async def run(server: ServerProcess, factor: float, seconds: float, max_queue_size: int) -> OverloadFigures:
     """Measures what the server can do, then offers ``factor`` times that."""
     options = (("grpc.use_local_subchannel_pool", 1),)
     channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(4)]
@@ -165,7 +165,7 @@ async def run(server: ServerProcess, factor: float, seconds: float, queue_size: 
         refused_max=outcomes.milliseconds("RESOURCE_EXHAUSTED", 100),
         refused_without_retry_info=outcomes.without_retry_info,
         others=dict(Counter({code: outcomes.count(code) for code in outcomes.seconds if code not in _EXPECTED})),
-        queue_bound=queue_size / capacity * 1e3,
+        queue_bound=max_queue_size / capacity * 1e3,
         resident_before=before,
         resident_after=server.resident_bytes(),
         server_cpu_ms=(server.cpu_seconds() - cpu) / requests * 1e3,
@@ -211,20 +211,20 @@ def show(figures: OverloadFigures, console: Console) -> None:
 @click.command(help=__doc__)
 @click.option("--factor", default=5.0, show_default=True, help="How many times the capacity is offered.")
 @click.option("--seconds", default=20.0, show_default=True, help="For how long.")
-@click.option("--queue-size", default=512, show_default=True, help="Of the server.")
+@click.option("--max-queue-size", default=512, show_default=True, help="Of the server.")
 @click.option("--frontends", default=1, show_default=True, help="Of the server.")
 @click.option("--json", "output", type=OUTPUT_FILE, help="Write the figures here too.")
-def main(factor: float, seconds: float, queue_size: int, frontends: int, output: Path | None) -> None:
+def main(factor: float, seconds: float, max_queue_size: int, frontends: int, output: Path | None) -> None:
     """See the module."""
     with tempfile.TemporaryDirectory(prefix="repserve-overload-") as folder:
         version = Path(folder) / "tiny" / "1"
         version.mkdir(parents=True)
         (version / "model.onnx").touch()
         (version.parent / "model.toml").write_text(MODEL_TOML, encoding="utf-8")
-        extra = ("--runtime", RUNTIME, "--queue-size", str(queue_size), "--frontends", str(frontends))
+        extra = ("--runtime", RUNTIME, "--max-queue-size", str(max_queue_size), "--frontends", str(frontends))
         try:
             with ServerProcess(ServerSettings(Path(folder), "cpu", extra=extra)) as server:
-                figures = asyncio.run(run(server, factor, seconds, queue_size * frontends))
+                figures = asyncio.run(run(server, factor, seconds, max_queue_size * frontends))
         except ServerError as error:
             raise click.ClickException(str(error)) from error
     show(figures, Console())

@@ -98,7 +98,7 @@ def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessi
             path=settings.model_repository / MODEL / "1",
             precision=settings.precision,
             threads=available_cpus(),
-            max_batch=MAX_BATCH,
+            max_batch_size=MAX_BATCH,
             preprocessing=preprocessing,
         )
     )
@@ -196,7 +196,7 @@ def _server(settings: PerformanceSettings, device: str) -> ServerSettings:
         model_repository=settings.model_repository,
         device=device,
         models=(MODEL,),
-        max_batch=MAX_BATCH,
+        max_batch_size=MAX_BATCH,
         precision=settings.precision if device == "cpu" else None,
     )
 

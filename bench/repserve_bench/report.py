@@ -86,7 +86,7 @@ class Report:
                 "version": self.model.version,
                 "crop": self.model.crop,
                 "classes": self.model.classes,
-                "max_batch": self.model.max_batch,
+                "max_batch_size": self.model.max_batch_size,
                 "simulated": self.simulated,
                 "caution": self.model.caution,
                 **describe_instances(self.model),

@@ -37,7 +37,7 @@ class ServerSettings:
     device: str
     models: Sequence[str] = ()
     """Only these models of the repository; empty is all."""
-    max_batch: int | None = None
+    max_batch_size: int | None = None
     precision: str | None = None
     extra: Sequence[str] = ()
     """Further arguments."""
@@ -47,12 +47,12 @@ class ServerSettings:
         command = [
             *(sys.executable, "-m", "repserve_client.cli", "serve"),
             *("--model-repository", str(self.model_repository), "--device", self.device),
-            *("--host", "127.0.0.1", "--grace-seconds", "0"),
+            *("--host", "127.0.0.1", "--shutdown-delay-seconds", "0"),
             *("--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"),
             *("--ready-file", str(ready_file)),
         ]
-        if self.max_batch is not None:
-            command += ["--max-batch", str(self.max_batch)]
+        if self.max_batch_size is not None:
+            command += ["--max-batch-size", str(self.max_batch_size)]
         if self.precision is not None:
             command += ["--precision", self.precision]
         for model in self.models:

@@ -32,7 +32,7 @@ class Device:
     def __init__(self, options: BackendOptions) -> None:
         self.input = TensorSpec("image", "uint8", options.preprocessing.shape, "NHWC")
         self.classes = CLASSES
-        self.batch_sizes = (options.max_batch,)
+        self.batch_sizes = (options.max_batch_size,)
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """See ``Backend.run``."""

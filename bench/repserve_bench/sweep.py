@@ -35,7 +35,7 @@ class Point:
 
     concurrency: int
     server: dict[str, str]
-    """Settings of a server that the sweep started, such as max_batch; empty for one that ran already."""
+    """Settings of a server that the sweep started, such as max_batch_size; empty for one that ran already."""
     fps: float
     p50_seconds: float | None
     p99_seconds: float | None

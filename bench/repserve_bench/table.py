@@ -82,8 +82,8 @@ def measure_table(settings: TableSettings, console: Console) -> TableResult:
     kilobytes = sum(sample.path.stat().st_size for sample in dataset.samples) / len(dataset.samples) / 1000
     console.print(f"Images: {dataset.describe()}, {kilobytes:.0f} kB on average, from {images}", highlight=False)
     result = TableResult()
-    for device, max_batch in product(settings.devices, MAX_BATCHES):
-        row, outcome = _measure(settings, dataset, device, max_batch, console)
+    for device, max_batch_size in product(settings.devices, MAX_BATCHES):
+        row, outcome = _measure(settings, dataset, device, max_batch_size, console)
         result.rows.append(row)
         result.failed += outcome.tally.failed
         result.interrupted = outcome.interrupted
@@ -102,7 +102,7 @@ def print_table(rows: Sequence[MeasuredRow], console: Console) -> None:
         console.print(note, highlight=False)
 
 
-def load_settings(address: str, device: str, max_batch: int, settings: TableSettings) -> LoadSettings:
+def load_settings(address: str, device: str, max_batch_size: int, settings: TableSettings) -> LoadSettings:
     """Chooses the load that fills a device: images for two batches in flight, at least 16 in four requests.
 
     A device that takes half a millisecond an image is not filled by fewer, since a request takes several.
@@ -111,10 +111,10 @@ def load_settings(address: str, device: str, max_batch: int, settings: TableSett
     device cannot decode for one either.
     """
     pixels = device.startswith(SIMULATED_PREFIX)
-    per_request = max_batch if pixels else 1
+    per_request = max_batch_size if pixels else 1
     return LoadSettings(
         address=address,
-        concurrency=max(LEAST_REQUESTS, max(LEAST_IMAGES, 2 * max_batch) // per_request),
+        concurrency=max(LEAST_REQUESTS, max(LEAST_IMAGES, 2 * max_batch_size) // per_request),
         seconds=settings.seconds,
         input=InputSettings(model=settings.model, pixels=pixels, images_per_request=per_request),
     )
@@ -133,51 +133,51 @@ def _measure(
     settings: TableSettings,
     dataset: Dataset,
     device: str,
-    max_batch: int,
+    max_batch_size: int,
     console: Console,
 ) -> tuple[MeasuredRow, LoadResult]:
     server_settings = ServerSettings(
         model_repository=settings.model_repository,
         device=device,
         models=(settings.model,),
-        max_batch=max_batch,
+        max_batch_size=max_batch_size,
         precision=settings.precision,
     )
     with ServerProcess(server_settings) as server:
         model = choose_model(list_models(server.address), settings.model)
-        if model.max_batch and model.max_batch < max_batch:
+        if model.max_batch_size and model.max_batch_size < max_batch_size:
             raise LoadError(
-                f"{model.name} takes batches of at most {model.max_batch}; the table needs {max_batch}: "
-                "set max_batch in its model.toml"
+                f"{model.name} takes batches of at most {model.max_batch_size}; the table needs {max_batch_size}: "
+                "set max_batch_size in its model.toml"
             )
-        load = load_settings(server.address, device, max_batch, settings)
+        load = load_settings(server.address, device, max_batch_size, settings)
         missing = missing_accuracy(model, dataset)
         requests = 0 if missing else len(dataset.samples)
         load = replace(load, requests=requests, input=replace(load.input, crop=model.crop, resize=model.resize))
-        console.print(_announce(device, max_batch, load), highlight=False)
+        console.print(_announce(device, max_batch_size, load), highlight=False)
         with make_display(console, requests=requests, seconds=settings.seconds, accuracy=not missing) as display:
             outcome = run_load(dataset.samples, load, display)
     if not outcome.tally.images:
-        raise LoadError(f"no image was answered on {device} at max batch {max_batch}: {outcome.tally.failures}")
-    return _row(device, max_batch, model, outcome, missing), outcome
+        raise LoadError(f"no image was answered on {device} at max batch {max_batch_size}: {outcome.tally.failures}")
+    return _row(device, max_batch_size, model, outcome, missing), outcome
 
 
-def _announce(device: str, max_batch: int, load: LoadSettings) -> str:
+def _announce(device: str, max_batch_size: int, load: LoadSettings) -> str:
     sent = "encoded images"
     if load.input.pixels:
         count = load.input.images_per_request
         sent = f"cropped pixels, {count} image{'s' if count > 1 else ''} a request"
-    return f"{device} at max batch {max_batch}: {sent}, {load.concurrency} requests in flight"
+    return f"{device} at max batch {max_batch_size}: {sent}, {load.concurrency} requests in flight"
 
 
-def _row(device: str, max_batch: int, model: ModelInfo, outcome: LoadResult, missing: str) -> MeasuredRow:
+def _row(device: str, max_batch_size: int, model: ModelInfo, outcome: LoadResult, missing: str) -> MeasuredRow:
     instance = model.instances[0]
     return MeasuredRow(
         device=device,
         backend=instance.backend,
         precision=instance.precision,
         model=model.name,
-        max_batch=max_batch,
+        max_batch_size=max_batch_size,
         fps=outcome.fps,
         simulated=is_simulated(model),
         top1=None if missing else outcome.tally.accuracy.top1,

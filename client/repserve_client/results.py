@@ -113,7 +113,7 @@ class ModelInfo:
     """The workers that run it."""
     resize: int = 0
     """Length in pixels to which the shorter side is scaled before the crop; 0 from a server that does not say."""
-    max_batch: int = 0
+    max_batch_size: int = 0
     """Most images in a batch; 0 from a server that does not say."""
     caution: str = ""
     """Why its answers mean nothing, such as random weights; empty for a real model."""
@@ -129,7 +129,7 @@ class ModelInfo:
             crop=message.crop,
             classes=message.classes,
             resize=message.resize,
-            max_batch=message.max_batch,
+            max_batch_size=message.max_batch_size,
             caution=message.caution,
             instances=tuple(
                 InstanceInfo(

@@ -168,7 +168,7 @@ def _write(text: str) -> None:
 
 def _next_steps(compilation: Compilation) -> list[str]:
     model = compilation.folder.parent
-    repository, labels = shlex.quote(shown(model.parent)), model / compilation.config.labels
+    repository, labels = shlex.quote(shown(model.parent)), model / compilation.config.label_filename
     lines = [
         f"to serve it: repserve serve --model-repository {repository} --model {shlex.quote(model.name)} --device npu:0"
     ]

@@ -64,22 +64,24 @@ def check_config(folder: Path, side: int | None, largest: int) -> ModelConfig:
     try:
         config = read_config(folder)
         if not path.exists():
-            config = ModelConfig(max_batch=max(largest, config.max_batch))
+            config = ModelConfig(max_batch_size=max(largest, config.max_batch_size))
     except RepositoryError as error:
         raise ConversionError(str(error)) from error
     except ValidationError as error:
         limit = error.errors()[0]["ctx"]["le"]
-        raise ConversionError(f"batch size {largest}: the server runs at most {limit} (key 'max_batch')") from error
+        raise ConversionError(
+            f"batch size {largest}: the server runs at most {limit} (key 'max_batch_size')"
+        ) from error
     if side not in (None, config.preprocessing.crop):
         raise ConversionError(
             f"{path}: key 'preprocessing.crop' is {config.preprocessing.crop}"
             f"{'' if path.exists() else ' by default'}, but the model takes images of {side} by {side} pixels: set "
             f"crop = {side} in its table [preprocessing], and resize to what fits"
         )
-    if config.max_batch < largest:
+    if config.max_batch_size < largest:
         raise ConversionError(
-            f"{path}: key 'max_batch' is {config.max_batch}, but {largest} is to be compiled: raise it, or compile "
-            "smaller batches"
+            f"{path}: key 'max_batch_size' is {config.max_batch_size}, but {largest} is to be compiled: "
+            "raise it, or compile smaller batches"
         )
     return config
 
@@ -91,7 +93,7 @@ def config_text(config: ModelConfig, description: str) -> str:
         "# A labels.txt with one class name a line, in the order of the classes, may be put beside this file.\n"
         f"description = {json.dumps(description, ensure_ascii=False)}\n"
         f'output = "{config.output}"\n'
-        f"max_batch = {config.max_batch}\n"
+        f"max_batch_size = {config.max_batch_size}\n"
         "\n"
         "[preprocessing]\n"
         f"resize = {preprocessing.resize}\n"

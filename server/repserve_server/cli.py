@@ -46,8 +46,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
 def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - one entry a setting
     """Serve the models of a repository over gRPC.
 
-    Every flag is also an environment variable (--queue-size is REPSERVE_QUEUE_SIZE) and a key of the TOML file given
-    with --config (queue_size = 512). Flags win over the environment, the environment over the file.
+    Every flag is also an environment variable (--max-queue-size is REPSERVE_MAX_QUEUE_SIZE) and a key of the TOML file
+    given with --config (max_queue_size = 512). Flags win over the environment, the environment over the file.
     """
     from repserve_server.process import open_standard_descriptors
     from repserve_server.supervisor.ports import PortTakenError

@@ -33,10 +33,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
     model_repository: Path = Field(default=Path("model_repo"), description="Folder of models.")
-    repository_mode: Literal["poll", "watch", "explicit"] = Field(
+    model_control_mode: Literal["none", "poll", "watch", "explicit"] = Field(
         default="watch",
-        description="How changes of the repository are noticed: told by the kernel (watch), looked for (poll), or not: "
-        "models are loaded and unloaded by request (explicit).",
+        description="How models are loaded: once at startup (none), again whenever the repository changes, noticed by "
+        "polling (poll) or through the kernel (watch), or on request (explicit).",
     )
     repository_poll_seconds: float = Field(
         default=5.0, gt=0, description="How often the repository is looked at in the mode poll."
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         default=("cpu",),
         description="Device to run models on: cpu, npu:0, npu:1, sim:310p, sim:310, sim:t4; may be repeated.",
     )
-    instances: int = Field(default=1, ge=1, le=64, description="Workers of each model on each device.")
+    instance_count: int = Field(default=1, ge=1, le=64, description="Workers of each model on each device.")
     runtime: str = Field(
         default="auto",
         description="What runs models on the CPU: auto (openvino), openvino, onnxruntime, or package.module:Class.",
@@ -54,14 +54,16 @@ class Settings(BaseSettings):
     precision: Literal["auto", "f32", "bf16"] = Field(
         default="auto", description="Arithmetic: f32 is reproducible, auto is what the device does fastest."
     )
-    max_batch: int | None = Field(default=None, ge=1, le=256, description="Largest batch. Default: the model's own.")
-    queue_size: int = Field(
+    max_batch_size: int | None = Field(
+        default=None, ge=1, le=256, description="Largest batch. Default: the model's own."
+    )
+    max_queue_size: int = Field(
         default=512,
         ge=1,
         le=65536,
         description="Images a model may hold in each frontend, waiting ones and running ones.",
     )
-    max_request_seconds: float = Field(
+    default_timeout_seconds: float = Field(
         default=60.0, gt=0, description="Limit for requests that have no deadline, or a later one."
     )
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104 - a server's default
@@ -85,21 +87,21 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=100_000_000, ge=1, description="Larger images are refused before they are decoded."
     )
-    hang_seconds: float = Field(
+    liveness_timeout_seconds: float = Field(
         default=10.0,
         gt=0,
         description="A process that is silent for longer is replaced; a worker always has the time of 20 batches.",
     )
-    load_seconds: float = Field(
+    load_timeout_seconds: float = Field(
         default=600.0, gt=0, description="Time for a worker to load and warm up its model before it is replaced."
     )
-    grace_seconds: float = Field(
+    shutdown_delay_seconds: float = Field(
         default=2.0,
         ge=0,
         description="Time after SIGTERM in which the server is not ready and takes requests all the same, for load "
         "balancers to notice.",
     )
-    drain_seconds: float = Field(
+    exit_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Time for requests under way to be answered at shutdown."
     )
     ready_file: Path | None = Field(
@@ -112,7 +114,7 @@ class Settings(BaseSettings):
         description="OTLP collector (gRPC) that gets traces, such as http://127.0.0.1:4317. Default: no traces. "
         "Needs the extra traces.",
     )
-    trace_share: float = Field(
+    trace_sample_ratio: float = Field(
         default=1.0, ge=0, le=1, description="Share traced of the requests that do not say themselves."
     )
 
@@ -131,7 +133,7 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("at least one device is needed")
         if len(set(value)) < len(value):
-            raise ValueError("a device is named twice; use instances for several workers on one device")
+            raise ValueError("a device is named twice; use instance_count for several workers on one device")
         return value
 
     @field_validator("otlp_endpoint")

@@ -103,7 +103,7 @@ def test_the_folder_is_complete_and_small(pictures: list[Picture]) -> None:
     assert images == sorted(picture.name for picture in pictures)
     assert sum(len(picture.jpeg) for picture in pictures) < 1_000_000
     assert len((FOLDER / "labels.txt").read_text().splitlines()) == 10
-    assert tomllib.loads((FOLDER / "model.toml").read_text())["obtain"].endswith("model_repo/repvgg_digits")
+    assert tomllib.loads((FOLDER / "model.toml").read_text())["setup_command"].endswith("model_repo/repvgg_digits")
 
 
 def test_pictures_have_several_shapes(pictures: list[Picture]) -> None:

@@ -28,7 +28,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    arguments = ("--repository-mode", "explicit", "--model", "repvgg_digits", "--precision", "f32", "--frontends", "2")
+    arguments = (
+        "--model-control-mode",
+        "explicit",
+        "--model",
+        "repvgg_digits",
+        "--precision",
+        "f32",
+        "--frontends",
+        "2",
+    )
     with RunningServer(*arguments) as running:
         yield running
 
@@ -152,7 +161,7 @@ def test_where_the_repository_rules_there_is_no_button_and_a_lost_server_is_said
         visit = Visit(browser, server.http_url)
         visit.page.locator("#models tbody tr").first.wait_for()
         assert visit.page.locator("#models button").count() == 0
-        assert "repository_mode watch" in (visit.page.locator("#mode").text_content() or "")
+        assert "model_control_mode watch" in (visit.page.locator("#mode").text_content() or "")
     visit.page.locator("#lost", has_text="does not answer").wait_for()
     visit.page.close()
 

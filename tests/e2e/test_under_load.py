@@ -31,7 +31,7 @@ def answers(load: Load, more: int, version: str = "") -> None:
 def test_a_new_version_takes_over_and_no_request_fails_or_mixes_versions(tmp_path: Path, frontends: str) -> None:
     model = make_model(tmp_path, 1)
     with (
-        RunningServer(*RUNTIME, "--frontends", frontends, "--instances", "2", repository=tmp_path) as server,
+        RunningServer(*RUNTIME, "--frontends", frontends, "--instance-count", "2", repository=tmp_path) as server,
         Load(server.address) as load,
     ):
         for version in ("2", "3"):
@@ -58,7 +58,7 @@ def test_a_bad_version_is_dropped_in_and_no_request_fails(tmp_path: Path) -> Non
 def test_workers_are_killed_at_random_and_no_request_fails(tmp_path: Path, instances: str) -> None:
     make_model(tmp_path, 1)
     chance, pause = random.Random(7), threading.Event()
-    with RunningServer(*RUNTIME, "--instances", instances, repository=tmp_path) as server:
+    with RunningServer(*RUNTIME, "--instance-count", instances, repository=tmp_path) as server:
         with Load(server.address) as load:
             answers(load, 200)
             for _ in range(KILLS):
@@ -98,7 +98,7 @@ def test_one_greedy_connection_does_not_starve_another(tmp_path: Path) -> None:
     make_model(tmp_path, 1)
     slow = {"VERSIONED_RUN_SECONDS": "0.05"}
     with (
-        RunningServer(*RUNTIME, "--queue-size", "256", repository=tmp_path, environment=slow) as server,
+        RunningServer(*RUNTIME, "--max-queue-size", "256", repository=tmp_path, environment=slow) as server,
         Load(server.address, concurrency=400, expected=("RESOURCE_EXHAUSTED",)) as greedy,
     ):
         wait_until(lambda: server.metric("repserve_queue_images") > 150, "the queue is nearly full")

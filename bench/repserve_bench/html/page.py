@@ -133,7 +133,7 @@ def _measured_rows(documents: Sequence[Mapping[str, Any]]) -> Iterator[MeasuredR
                 backend=", ".join(model["backends"]),
                 precision=", ".join(model["precisions"]),
                 model=model["name"],
-                max_batch=model["max_batch"],
+                max_batch_size=model["max_batch_size"],
                 fps=document["fps"],
                 simulated=model["simulated"],
                 top1=accuracy["top1"],
@@ -143,7 +143,9 @@ def _measured_rows(documents: Sequence[Mapping[str, Any]]) -> Iterator[MeasuredR
 
 def _comparable(model: Mapping[str, Any]) -> bool:
     """Says whether a run belongs beside the guide's figures, which are those of an ImageNet model at 224 by 224."""
-    return model["max_batch"] in GUIDE_BATCHES and model["crop"] == GUIDE_CROP and model["classes"] == GUIDE_CLASSES
+    return (
+        model["max_batch_size"] in GUIDE_BATCHES and model["crop"] == GUIDE_CROP and model["classes"] == GUIDE_CLASSES
+    )
 
 
 def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], list[str]]]:

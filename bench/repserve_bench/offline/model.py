@@ -139,7 +139,7 @@ def load_model(settings: ModelSettings) -> OfflineModel:
         precision=settings.precision or ("f32" if device == "cpu" else "auto"),
         threads=available_cpus(),
         # An .om says itself what it was compiled for; _check_batch_size compares.
-        max_batch=LARGEST_GEAR if npu else settings.batch_size,
+        max_batch_size=LARGEST_GEAR if npu else settings.batch_size,
         compiled_sizes=None if npu else (settings.batch_size,),
         preprocessing=preprocessing,
         input="tensor",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MODEL_TOML = """\
 description = "A small RepVGG that reads handwritten digits, with held-out pictures and a model card"
-obtain = "python -m repserve_convert.digits.train --into model_repo/repvgg_digits"
+setup_command = "python -m repserve_convert.digits.train --into model_repo/repvgg_digits"
 """
 
 

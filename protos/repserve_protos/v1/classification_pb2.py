@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'repserve_protos/v1/classification.proto\x12\x0brepserve.v1\x1a\x17google/rpc/status.proto\"\xb2\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x17\n\rencoded_image\x18\x04 \x01(\x0cH\x00\x12%\n\x06pixels\x18\x05 \x01(\x0b\x32\x13.repserve.v1.PixelsH\x00\x12\'\n\x08priority\x18\x06 \x01(\x0e\x32\x15.repserve.v1.PriorityB\x07\n\x05input\"%\n\x06Pixels\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"}\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x0bpredictions\x18\x03 \x03(\x0b\x32\x17.repserve.v1.Prediction\x12\x1b\n\x13\x64\x65\x63ode_microseconds\x18\x04 \x01(\r\"\x85\x01\n\nPrediction\x12)\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x18.repserve.v1.RankedClass\x12\x12\n\nbatch_size\x18\x02 \x01(\r\x12\x1a\n\x12queue_microseconds\x18\x03 \x01(\r\x12\x1c\n\x14\x63ompute_microseconds\x18\x04 \x01(\r\"@\n\x0bRankedClass\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"p\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1c.repserve.v1.ClassifyRequest\x12\x1c\n\x14timeout_milliseconds\x18\x03 \x01(\r\"\x88\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x31\n\x08response\x18\x02 \x01(\x0b\x32\x1d.repserve.v1.ClassifyResponseH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.repserve.v1.Model\"\xc2\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04\x63rop\x18\x05 \x01(\r\x12\x0f\n\x07\x63lasses\x18\x06 \x01(\r\x12(\n\tinstances\x18\x07 \x03(\x0b\x32\x15.repserve.v1.Instance\x12\x0e\n\x06resize\x18\x08 \x01(\r\x12\x11\n\tmax_batch\x18\t \x01(\r\x12\x0f\n\x07\x63\x61ution\x18\n \x01(\t\"~\n\x08Instance\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x11\n\tsimulated\x18\x04 \x01(\x08\x12+\n\x0b\x62\x61tch_costs\x18\x05 \x03(\x0b\x32\x16.repserve.v1.BatchCost\"5\n\tBatchCost\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x14\n\x0cmicroseconds\x18\x02 \x01(\r*2\n\x08Priority\x12\x13\n\x0fPRIORITY_NORMAL\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x32\x87\x02\n\x0e\x43lassification\x12G\n\x08\x43lassify\x12\x1c.repserve.v1.ClassifyRequest\x1a\x1d.repserve.v1.ClassifyResponse\x12]\n\x0e\x43lassifyStream\x12\".repserve.v1.ClassifyStreamRequest\x1a#.repserve.v1.ClassifyStreamResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.repserve.v1.ListModelsRequest\x1a\x1f.repserve.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'repserve_protos/v1/classification.proto\x12\x0brepserve.v1\x1a\x17google/rpc/status.proto\"\xb2\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x17\n\rencoded_image\x18\x04 \x01(\x0cH\x00\x12%\n\x06pixels\x18\x05 \x01(\x0b\x32\x13.repserve.v1.PixelsH\x00\x12\'\n\x08priority\x18\x06 \x01(\x0e\x32\x15.repserve.v1.PriorityB\x07\n\x05input\"%\n\x06Pixels\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"}\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x0bpredictions\x18\x03 \x03(\x0b\x32\x17.repserve.v1.Prediction\x12\x1b\n\x13\x64\x65\x63ode_microseconds\x18\x04 \x01(\r\"\x85\x01\n\nPrediction\x12)\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x18.repserve.v1.RankedClass\x12\x12\n\nbatch_size\x18\x02 \x01(\r\x12\x1a\n\x12queue_microseconds\x18\x03 \x01(\r\x12\x1c\n\x14\x63ompute_microseconds\x18\x04 \x01(\r\"@\n\x0bRankedClass\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"p\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1c.repserve.v1.ClassifyRequest\x12\x1c\n\x14timeout_milliseconds\x18\x03 \x01(\r\"\x88\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x31\n\x08response\x18\x02 \x01(\x0b\x32\x1d.repserve.v1.ClassifyResponseH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.repserve.v1.Model\"\xc7\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04\x63rop\x18\x05 \x01(\r\x12\x0f\n\x07\x63lasses\x18\x06 \x01(\r\x12(\n\tinstances\x18\x07 \x03(\x0b\x32\x15.repserve.v1.Instance\x12\x0e\n\x06resize\x18\x08 \x01(\r\x12\x16\n\x0emax_batch_size\x18\t \x01(\r\x12\x0f\n\x07\x63\x61ution\x18\n \x01(\t\"~\n\x08Instance\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x11\n\tsimulated\x18\x04 \x01(\x08\x12+\n\x0b\x62\x61tch_costs\x18\x05 \x03(\x0b\x32\x16.repserve.v1.BatchCost\"5\n\tBatchCost\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x14\n\x0cmicroseconds\x18\x02 \x01(\r*2\n\x08Priority\x12\x13\n\x0fPRIORITY_NORMAL\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x32\x87\x02\n\x0e\x43lassification\x12G\n\x08\x43lassify\x12\x1c.repserve.v1.ClassifyRequest\x1a\x1d.repserve.v1.ClassifyResponse\x12]\n\x0e\x43lassifyStream\x12\".repserve.v1.ClassifyStreamRequest\x1a#.repserve.v1.ClassifyStreamResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.repserve.v1.ListModelsRequest\x1a\x1f.repserve.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'repserve_protos.v1.classification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1342
-  _globals['_PRIORITY']._serialized_end=1392
+  _globals['_PRIORITY']._serialized_start=1347
+  _globals['_PRIORITY']._serialized_end=1397
   _globals['_CLASSIFYREQUEST']._serialized_start=82
   _globals['_CLASSIFYREQUEST']._serialized_end=260
   _globals['_PIXELS']._serialized_start=262
@@ -53,11 +53,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=904
   _globals['_LISTMODELSRESPONSE']._serialized_end=960
   _globals['_MODEL']._serialized_start=963
-  _globals['_MODEL']._serialized_end=1157
-  _globals['_INSTANCE']._serialized_start=1159
-  _globals['_INSTANCE']._serialized_end=1285
-  _globals['_BATCHCOST']._serialized_start=1287
-  _globals['_BATCHCOST']._serialized_end=1340
-  _globals['_CLASSIFICATION']._serialized_start=1395
-  _globals['_CLASSIFICATION']._serialized_end=1658
+  _globals['_MODEL']._serialized_end=1162
+  _globals['_INSTANCE']._serialized_start=1164
+  _globals['_INSTANCE']._serialized_end=1290
+  _globals['_BATCHCOST']._serialized_start=1292
+  _globals['_BATCHCOST']._serialized_end=1345
+  _globals['_CLASSIFICATION']._serialized_start=1400
+  _globals['_CLASSIFICATION']._serialized_end=1663
 # @@protoc_insertion_point(module_scope)

@@ -104,7 +104,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "ready", "reason", "crop", "classes", "instances", "resize", "max_batch", "caution")
+    __slots__ = ("name", "version", "ready", "reason", "crop", "classes", "instances", "resize", "max_batch_size", "caution")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
@@ -113,7 +113,7 @@ class Model(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     RESIZE_FIELD_NUMBER: _ClassVar[int]
-    MAX_BATCH_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     CAUTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
@@ -123,9 +123,9 @@ class Model(_message.Message):
     classes: int
     instances: _containers.RepeatedCompositeFieldContainer[Instance]
     resize: int
-    max_batch: int
+    max_batch_size: int
     caution: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., ready: bool = ..., reason: _Optional[str] = ..., crop: _Optional[int] = ..., classes: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., resize: _Optional[int] = ..., max_batch: _Optional[int] = ..., caution: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., ready: bool = ..., reason: _Optional[str] = ..., crop: _Optional[int] = ..., classes: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., resize: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., caution: _Optional[str] = ...) -> None: ...
 
 class Instance(_message.Message):
     __slots__ = ("device", "backend", "precision", "simulated", "batch_costs")

@@ -57,7 +57,7 @@ class AclBackend:
         self.precision = compiled.precision if compiled else UNKNOWN_PRECISION
         try:
             self._load(files, int(number), options, compiled, _import_interface())
-            self._by_size = _choose(self._models, options.max_batch)
+            self._by_size = _choose(self._models, options.max_batch_size)
             self._unload_unused()
         except BaseException:
             self.close()
@@ -131,7 +131,7 @@ class AclBackend:
                 )
 
     def _unload_unused(self) -> None:
-        """Give the device memory of models back that ``max_batch`` leaves no batch size to.
+        """Give the device memory of models back that ``max_batch_size`` leaves no batch size to.
 
         The first model stays: the newest generation copies the inputs of all in its context.
         """
@@ -159,7 +159,7 @@ def find_om(path: Path) -> list[Path]:
     return files
 
 
-def _choose(models: list[AclModel], max_batch: int) -> dict[int, AclModel]:
+def _choose(models: list[AclModel], max_batch_size: int) -> dict[int, AclModel]:
     """For each batch size the model that runs it: one compiled for this size alone rather than one with gears."""
     chosen: dict[int, AclModel] = {}
     for model in sorted(models, key=lambda candidate: len(candidate.batch_sizes)):
@@ -167,11 +167,11 @@ def _choose(models: list[AclModel], max_batch: int) -> dict[int, AclModel]:
             other = chosen.setdefault(size, model)
             if other is not model and len(other.batch_sizes) == len(model.batch_sizes) == 1:
                 raise BackendError(f"{other.file.name} and {model.file.name} are both compiled for batch size {size}")
-    fitting = {size: model for size, model in chosen.items() if size <= max_batch}
+    fitting = {size: model for size, model in chosen.items() if size <= max_batch_size}
     if not fitting:
         raise BackendError(
-            f"{models[0].file.parent} is compiled for batch sizes {sorted(chosen)}, and max_batch is {max_batch}: "
-            "raise max_batch or compile a smaller size"
+            f"{models[0].file.parent} is compiled for batch sizes {sorted(chosen)}, and max_batch_size is "
+            f"{max_batch_size}: raise max_batch_size or compile a smaller size"
         )
     return fitting
 

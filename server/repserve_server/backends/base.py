@@ -49,8 +49,9 @@ class BackendOptions:
         runtime: ``auto`` or the name of a backend.
         precision: arithmetic wanted; ``auto`` is what the device does fastest.
         threads: CPU threads the backend may use.
-        max_batch: the largest batch to offer.
-        compiled_sizes: sizes the model is compiled for, where the device needs fixed ones; None for 1 and max_batch.
+        max_batch_size: the largest batch to offer.
+        compiled_sizes: sizes the model is compiled for, where the device needs fixed ones; None for 1 and
+            max_batch_size.
         classes: number of classes by the labels file; None where there is none.
         preprocessing: what the model wants done to an image.
         input: ``pixels`` to take uint8 images [crop, crop, 3] wherever the model or the backend can normalise them;
@@ -63,7 +64,7 @@ class BackendOptions:
     runtime: str = "auto"
     precision: Precision = "auto"
     threads: int = 1
-    max_batch: int = 16
+    max_batch_size: int = 16
     compiled_sizes: tuple[int, ...] | None = None
     classes: int | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -115,13 +116,13 @@ class Backend(Protocol):
         ...
 
 
-def power_sizes(max_batch: int) -> tuple[int, ...]:
-    """The sizes 1, 2, 4 ... up to and with ``max_batch``."""
+def power_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """The sizes 1, 2, 4 ... up to and with ``max_batch_size``."""
     sizes = [1]
-    while sizes[-1] * 2 <= max_batch:
+    while sizes[-1] * 2 <= max_batch_size:
         sizes.append(sizes[-1] * 2)
-    if sizes[-1] != max_batch:
-        sizes.append(max_batch)
+    if sizes[-1] != max_batch_size:
+        sizes.append(max_batch_size)
     return tuple(sizes)
 
 

@@ -57,7 +57,7 @@ class OnnxRuntimeBackend:
             raise BackendError(f"{path}: the output has shape {scores.shape}, expected [batch, classes]")
         self.classes = int(scores.shape[1])
         self.output_name = str(scores.name)
-        self.batch_sizes = power_sizes(options.max_batch)
+        self.batch_sizes = power_sizes(options.max_batch_size)
         self._session: Any = session
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:

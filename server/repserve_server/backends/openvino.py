@@ -68,7 +68,7 @@ class OpenVinoBackend:
             raise BackendError(f"{path}: the output has shape {shape}, expected [batch, classes]")
         self.classes = int(shape[1].get_length())
         self.output_name = model.output(0).any_name if model.output(0).names else DEFAULT_OUTPUT_NAME
-        self.batch_sizes = power_sizes(options.max_batch)
+        self.batch_sizes = power_sizes(options.max_batch_size)
         self._request: Any = compiled.create_infer_request()
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -68,8 +68,8 @@ class SimulatedBackend:
         self.input = tensor if options.input == "tensor" else pixels
         self.classes = options.classes or DEFAULT_CLASSES
         self.output_name = DEFAULT_OUTPUT_NAME
-        sizes = options.compiled_sizes or (1, options.max_batch)
-        self.batch_sizes = tuple(sorted({size for size in sizes if size <= options.max_batch} | {1}))
+        sizes = options.compiled_sizes or (1, options.max_batch_size)
+        self.batch_sizes = tuple(sorted({size for size in sizes if size <= options.max_batch_size} | {1}))
         self.sleep_error = SleepError()
         self._woke = self._lateness = 0.0
         self._noise = np.random.default_rng(0).random((256, self.classes), dtype=np.float32)

@@ -33,12 +33,12 @@ class Figures:
 
     Attributes:
         seconds: the moment, on a clock of its own that never goes back.
-        repository_mode: whether models are loaded by request (``explicit``) or as the repository has them.
+        model_control_mode: whether models are loaded by request (``explicit``) or as the repository has them.
         samples: series of /metrics, each its name, labels and value.
     """
 
     seconds: float
-    repository_mode: str
+    model_control_mode: str
     samples: list[tuple[str, dict[str, str], float]]
 
 

@@ -53,7 +53,7 @@ class ModelInfo:
     caution: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    max_batch: int = 0
+    max_batch_size: int = 0
     classes: int = 0
     instances: tuple[InstanceInfo, ...] = ()
     revision: int = 0
@@ -88,7 +88,7 @@ class ModelInfo:
                 "state",
                 "reason",
                 "caution",
-                "max_batch",
+                "max_batch_size",
                 "classes",
                 "revision",
                 "output_name",

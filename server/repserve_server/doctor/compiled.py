@@ -16,7 +16,7 @@ _check = functools.partial(Check, Group.MODELS)
 
 
 def check_compiled(
-    version: Path, name: str, config: ModelConfig, max_batch: int, chips: tuple[Chip, ...]
+    version: Path, name: str, config: ModelConfig, max_batch_size: int, chips: tuple[Chip, ...]
 ) -> list[Check]:
     """The checks of one version folder.
 
@@ -24,11 +24,11 @@ def check_compiled(
         version: the folder.
         name: how the report calls it, such as ``repvgg_a0/1``.
         config: the model's model.toml.
-        max_batch: the largest batch that the server would run.
+        max_batch_size: the largest batch that the server would run.
         chips: the chips of this machine; empty where they are not known.
     """
     files = sorted(file for file in version.iterdir() if file.suffix == ".om")
-    compile_again = _compile_command(version, max_batch, chips)
+    compile_again = _compile_command(version, max_batch_size, chips)
     if not files:
         return [_check(name, Status.PROBLEM, "no .om model is there, and NPUs run nothing else", compile_again)]
     try:
@@ -40,11 +40,13 @@ def check_compiled(
         found = f"not there: neither the chip nor the normalisation of {names} can be checked"
         return [_check(f"{name}/{COMPILED_NAME}", Status.WARNING, found, f"{compile_again}, which writes it")]
     if compiled.preprocessing is not None:
-        compile_again = _compile_command(version, max_batch, chips, " --aipp")
+        compile_again = _compile_command(version, max_batch_size, chips, " --aipp")
     written = {model.file: model for model in compiled.models}
     checks = [
         _check_folder(name, compiled, config, chips, compile_again),
-        _check_sizes(name, [written[file.name] for file in files if file.name in written], max_batch, compile_again),
+        _check_sizes(
+            name, [written[file.name] for file in files if file.name in written], max_batch_size, compile_again
+        ),
         *(_check_file(f"{name}/{file.name}", file, written.get(file.name), compiled, compile_again) for file in files),
     ]
     missing = sorted(set(written) - {file.name for file in files})
@@ -78,7 +80,7 @@ def _check_folder(
     return _check(name, Status.OK, f"for {compiled.soc_version}, {fits}; {compiled.precision}; {inputs}")
 
 
-def _check_sizes(name: str, models: list[CompiledModel], max_batch: int, compile_again: str) -> Check:
+def _check_sizes(name: str, models: list[CompiledModel], max_batch_size: int, compile_again: str) -> Check:
     """What the server would do with the batch sizes of all files."""
     name = f"{name} batch sizes"
     sizes = sorted({size for model in models for size in model.batch_sizes})
@@ -90,19 +92,19 @@ def _check_sizes(name: str, models: list[CompiledModel], max_batch: int, compile
     elif twice:
         status, found = Status.PROBLEM, f"two files are compiled for batch size {twice[0]}"
         advice = "remove one of them from the folder"
-    elif sizes[0] > max_batch:
-        status, found = Status.PROBLEM, f"{sizes}, all above max_batch = {max_batch}"
-        advice = f"raise max_batch, or {compile_again}"
-    elif sizes[-1] > max_batch:
-        found = f"{sizes}; those above max_batch = {max_batch} are never run, and take memory of the device"
-        advice = "raise max_batch, or remove those files"
-    elif sizes[-1] < max_batch:
-        found = f"{sizes}; larger batches are never run, though max_batch = {max_batch}"
-        advice = f"{compile_again}, or lower max_batch"
+    elif sizes[0] > max_batch_size:
+        status, found = Status.PROBLEM, f"{sizes}, all above max_batch_size = {max_batch_size}"
+        advice = f"raise max_batch_size, or {compile_again}"
+    elif sizes[-1] > max_batch_size:
+        found = f"{sizes}; those above max_batch_size = {max_batch_size} are never run, and take memory of the device"
+        advice = "raise max_batch_size, or remove those files"
+    elif sizes[-1] < max_batch_size:
+        found = f"{sizes}; larger batches are never run, though max_batch_size = {max_batch_size}"
+        advice = f"{compile_again}, or lower max_batch_size"
     elif sizes[0] > 1:
         found = f"{sizes}; a single image is padded to a batch of {sizes[0]}"
     else:
-        status, found, advice = Status.OK, f"{sizes}, max_batch = {max_batch}", ""
+        status, found, advice = Status.OK, f"{sizes}, max_batch_size = {max_batch_size}", ""
     return _check(name, status, found, advice)
 
 
@@ -128,10 +130,10 @@ def _check_file(
     return _check(name, Status.OK, f"{kind}, {takes}, {compiled.precision}; its sha256 is as written down")
 
 
-def _compile_command(version: Path, max_batch: int, chips: tuple[Chip, ...], more: str = "") -> str:
+def _compile_command(version: Path, max_batch_size: int, chips: tuple[Chip, ...], more: str = "") -> str:
     source = min((file for file in version.iterdir() if file.suffix == ".onnx"), default="MODEL.onnx")
     chip = soc_version(chips[0].name) if chips else "Ascend310P3"
-    sizes = f"1,{max_batch}" if max_batch > 1 else "1"
+    sizes = f"1,{max_batch_size}" if max_batch_size > 1 else "1"
     return f"run `repserve convert onnx2om {source} --batch-sizes {sizes}{more} --soc-version {chip} --into {version}`"
 
 

@@ -45,7 +45,7 @@ def examine(
     vendor = [check_vendor_packages(try_import(machine.environment, run=machine.run))]
     runtime = [check_runtime(settings)]
     folders, repository = choose_folders(settings)
-    on_cpu = settings.device.count("cpu") * settings.instances
+    on_cpu = settings.device.count("cpu") * settings.instance_count
     models, loaded = check_models(
         folders,
         settings,

@@ -47,7 +47,7 @@ def record_golden(folder: ModelFolder, number: int | None, images: Sequence[Path
         input=json.dumps(asked),
         capture_output=True,
         text=True,
-        timeout=settings.load_seconds,
+        timeout=settings.load_timeout_seconds,
         check=False,
     )
     if ended.returncode != 0:

@@ -51,18 +51,18 @@ def image_bytes(folder: ModelFolder, devices: tuple[str, ...]) -> int:
 def _check_slots(machine: Machine, settings: Settings, folders: list[ModelFolder]) -> Check:
     served = [folder for folder in folders if not folder.problem]
     per_slot = sum(image_bytes(folder, settings.device) for folder in served)
-    needed = settings.frontend_count * settings.queue_size * per_slot
+    needed = settings.frontend_count * settings.max_queue_size * per_slot
     available = available_memory(machine)
     images = "an image" if len(served) == 1 else f"an image of each of {counted(len(served), 'model')}"
     share = (
-        f"full queues take up to {_megabytes(needed)} ({counted(settings.frontend_count, 'frontend')}, queue_size "
-        f"{settings.queue_size:,}, {per_slot:,} bytes for {images})"
+        f"full queues take up to {_megabytes(needed)} ({counted(settings.frontend_count, 'frontend')}, max_queue_size "
+        f"{settings.max_queue_size:,}, {per_slot:,} bytes for {images})"
     )
     if available is None:
         return _check("memory", Status.OK, f"{share}; /proc/meminfo does not tell what is available")
     found = f"{_megabytes(available)} available; {share}"
     if needed > available:
-        advice = "set --queue-size lower, or raise the container's memory limit: the kernel would kill the server"
+        advice = "set --max-queue-size lower, or raise the container's memory limit: the kernel would kill the server"
         return _check("memory", Status.WARNING, found, advice)
     return _check("memory", Status.OK, found)
 

@@ -93,7 +93,7 @@ def check_models(
             if try_model is not None and device not in untried and can_serve(checks):
                 tell(f"loading {folder.name} on {device}")
                 worker = next(worker for worker in version.workers if worker.device == device)
-                trial = try_model(version.load_body(worker, settings, threads), settings.load_seconds)
+                trial = try_model(version.load_body(worker, settings, threads), settings.load_timeout_seconds)
                 checks.append(_describe_trial(f"{folder.name} on {device}", trial))
                 loaded |= set() if trial.reason else {device}
     named = dict.fromkeys([*settings.device, *(device for report in reports for device in report.by_device)])
@@ -125,7 +125,7 @@ def _check_model(folder: ModelFolder) -> Check:
     config = folder.config
     labels = f"{len(folder.labels)} labels" if folder.labels else "no labels"
     version, crop = folder.versions[-1].number, config.preprocessing.crop
-    found = f"version {version}, {labels}, crop {crop}, max_batch {config.max_batch}"
+    found = f"version {version}, {labels}, crop {crop}, max_batch_size {config.max_batch_size}"
     if folder.caution:
         return _check(
             name, Status.WARNING, f"{found}; {folder.caution}", "convert trained weights: `repserve convert pth2onnx`"
@@ -136,7 +136,7 @@ def _check_model(folder: ModelFolder) -> Check:
 def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: ChipSurvey) -> list[Check]:
     name, folder = f"{version.name}/{version.version}", version.folder.path / version.version
     if kind == _kind(NPU_PREFIX):
-        checks = check_compiled(folder, name, version.folder.config, version.max_batch, survey.chips)
+        checks = check_compiled(folder, name, version.folder.config, version.max_batch_size, survey.chips)
         if settings.precision != "auto":
             found = f"{settings.precision} was asked for, and a compiled model has its own arithmetic"
             checks.append(_check(f"{name} precision", Status.PROBLEM, found, "leave --precision at auto"))

@@ -22,17 +22,17 @@ class RemoteAdministration:
     asked may stop waiting; the supervisor goes on.
     """
 
-    def __init__(self, dialogue: Dialogue, load_seconds: float) -> None:
+    def __init__(self, dialogue: Dialogue, load_timeout_seconds: float) -> None:
         self._dialogue = dialogue
-        self._load_seconds = load_seconds
+        self._load_timeout_seconds = load_timeout_seconds
 
     async def load(self, model: str) -> None:
         """See ``Administration.load``."""
-        await self._dialogue.ask("load", {"model": model}, self._load_seconds)
+        await self._dialogue.ask("load", {"model": model}, self._load_timeout_seconds)
 
     async def unload(self, model: str) -> None:
         """See ``Administration.unload``."""
-        await self._dialogue.ask("unload", {"model": model}, self._load_seconds)
+        await self._dialogue.ask("unload", {"model": model}, self._load_timeout_seconds)
 
     async def statistics(self) -> list[ModelStatistics]:
         """See ``Administration.statistics``."""
@@ -43,7 +43,7 @@ class RemoteAdministration:
         """See ``Administration.figures``."""
         answer = await self._dialogue.ask("figures", {}, ASK_SECONDS)
         samples = [(name, labels, value) for name, labels, value in answer["samples"]]
-        return Figures(answer["seconds"], answer["repository_mode"], samples)
+        return Figures(answer["seconds"], answer["model_control_mode"], samples)
 
     async def register_region(self, region: Region) -> None:
         """See ``Administration.register_region``."""

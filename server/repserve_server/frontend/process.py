@@ -59,10 +59,10 @@ class Frontend:
         self._health = Health()
         self._regions = FrontendRegions(settings["regions"])
         self._dialogue = Dialogue(self._send, self._regions.answerers)
-        administration = RemoteAdministration(self._dialogue, settings["load_seconds"])
-        max_seconds = settings["max_request_seconds"]
+        administration = RemoteAdministration(self._dialogue, settings["load_timeout_seconds"])
+        max_seconds = settings["default_timeout_seconds"]
         endpoint = settings["otlp_endpoint"]
-        self._tracing = Tracing(endpoint, settings["trace_share"]) if endpoint else None
+        self._tracing = Tracing(endpoint, settings["trace_sample_ratio"]) if endpoint else None
         core = InferenceCore(self._dataplane, administration, self._regions.regions, max_seconds)
         self._server = create_grpc_server(
             ClassificationService(self._dataplane, self._metrics, max_seconds, self._tracing),

@@ -49,7 +49,7 @@ def model_to_message(info: ModelInfo) -> pb.Model:
         crop=info.preprocessing.crop,
         classes=info.classes,
         resize=info.preprocessing.resize,
-        max_batch=info.max_batch,
+        max_batch_size=info.max_batch_size,
         caution=info.caution,
         instances=[
             pb.Instance(

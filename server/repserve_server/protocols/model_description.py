@@ -88,7 +88,7 @@ def configure(served: ServedModel, max_seconds: float) -> dict[str, Any]:
         "platform": platform_of(info),
         "backend": "repserve",
         "version_policy": {"specific": {"versions": [int(info.version)]}},
-        "max_batch_size": info.max_batch,
+        "max_batch_size": info.max_batch_size,
         "input": [
             {
                 "name": tensor.name,

@@ -44,7 +44,7 @@ class PageRoutes:
         content = {
             "server": f"repserve {version('repserve')}",
             "ready": self._core.ready(),
-            "repository_mode": figures.repository_mode,
+            "model_control_mode": figures.model_control_mode,
             "seconds": figures.seconds,
             "samples": figures.samples,
             "models": [_describe(info) for info in self._core.models()],
@@ -60,7 +60,7 @@ def _describe(info: ModelInfo) -> dict[str, Any]:
         "reason": info.reason,
         "caution": info.caution,
         "classes": info.classes,
-        "max_batch": info.max_batch,
+        "max_batch_size": info.max_batch_size,
         "output": info.output_name,
         "takes_images": "IMAGE" in info.offered,
         "instances": [

@@ -24,31 +24,31 @@ class ModelConfig(BaseModel):
 
     Attributes:
         description: for people.
-        labels: file with one class name a line, beside model.toml.
+        label_filename: file with one class name a line, beside model.toml.
         output: whether the model gives logits, which softmax turns into probabilities, or probabilities.
-        max_batch: the largest batch to run.
+        max_batch_size: the largest batch to run.
         compiled_sizes: batch sizes the model is compiled for, on devices that need fixed ones.
-        obtain: the command that makes a version where there is none.
+        setup_command: the command that makes a version where there is none.
         preprocessing: what is done to an image.
-        versions: which versions are served.
+        version_policy: which versions are served.
         inputs: what KServe v2 clients may send: encoded images as IMAGE, pixels as INPUT.
         devices: what it runs on, instead of the server's devices.
-        instances: workers on each device, instead of the server's.
+        instance_count: workers on each device, instead of the server's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str = ""
-    labels: str = "labels.txt"
+    label_filename: str = "labels.txt"
     output: Literal["logits", "probabilities"] = "logits"
-    max_batch: int = Field(default=16, ge=1, le=256)
+    max_batch_size: int = Field(default=16, ge=1, le=256)
     compiled_sizes: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
-    obtain: str = ""
+    setup_command: str = ""
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    versions: VersionPolicy = Latest()
+    version_policy: VersionPolicy = Latest()
     inputs: tuple[Literal["IMAGE", "INPUT"], ...] = Field(default=("IMAGE", "INPUT"), min_length=1)
     devices: tuple[str, ...] | None = Field(default=None, min_length=1)
-    instances: int | None = Field(default=None, ge=1, le=64)
+    instance_count: int | None = Field(default=None, ge=1, le=64)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -59,7 +59,7 @@ class ModelFolder:
     @property
     def chosen(self) -> tuple[VersionFolder, ...]:
         """The versions that are to be served by the model's own policy, ascending."""
-        numbers = choose([version.number for version in self.versions], self.config.versions)
+        numbers = choose([version.number for version in self.versions], self.config.version_policy)
         return tuple(version for version in self.versions if version.number in numbers)
 
 
@@ -84,7 +84,7 @@ def scan_model(path: Path) -> ModelFolder:
     except RepositoryError as error:
         return ModelFolder(path.name, path, problem=str(error))
     folders = sorted((folder for folder in path.iterdir() if _is_version(folder)), key=lambda folder: int(folder.name))
-    common = (path / CONFIG_NAME, path / config.labels)
+    common = (path / CONFIG_NAME, path / config.label_filename)
     golden = tuple((path / GOLDEN_FOLDER).rglob("*"))
     versions = tuple(
         VersionFolder(
@@ -97,7 +97,7 @@ def scan_model(path: Path) -> ModelFolder:
     )
     problem = ""
     if not versions:
-        how = config.obtain or f"put a model at {path / '1' / 'model.onnx'}"
+        how = config.setup_command or f"put a model at {path / '1' / 'model.onnx'}"
         problem = f"no version is there yet; to get one: {how}"
     caution = versions[-1].caution if versions else ""
     return ModelFolder(path.name, path, config, labels, versions, caution, problem)
@@ -129,13 +129,15 @@ def _is_version(folder: Path) -> bool:
 
 
 def _read_labels(path: Path, config: ModelConfig) -> tuple[str, ...]:
-    file = path / config.labels
+    file = path / config.label_filename
     if file.is_file():
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RepositoryError(f"{file} cannot be read as UTF-8 text: {error}") from error
         return tuple(line.strip() for line in text.rstrip("\n").split("\n"))
-    if "labels" in config.model_fields_set:
-        raise RepositoryError(f"{path / 'model.toml'}: key 'labels' names {config.labels!r}, which is not there")
+    if "label_filename" in config.model_fields_set:
+        raise RepositoryError(
+            f"{path / 'model.toml'}: key 'label_filename' names {config.label_filename!r}, which is not there"
+        )
     return ()

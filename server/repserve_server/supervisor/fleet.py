@@ -157,7 +157,7 @@ class Fleet:
         """Give a frontend and a worker the slot area they share and the two ends of a link."""
         if worker.child is None or worker.ready is None:
             return
-        layout = model.layout(self._settings.queue_size)
+        layout = model.layout(self._settings.max_queue_size)
         if model not in place.areas:
             self._open(place, frontend, model, worker.ready["best_image_seconds"])
         frontend_end, worker_end = link_pair()
@@ -172,7 +172,7 @@ class Fleet:
 
     def _open(self, place: FrontendPlace, frontend: Child, model: ModelVersion, best_image_seconds: float) -> None:
         """Give a frontend its slot area of a version, and the version's labels."""
-        layout = model.layout(self._settings.queue_size)
+        layout = model.layout(self._settings.max_queue_size)
         place.areas[model] = create_area_descriptor(layout, f"repserve:{model.name}/{model.version}")
         labels = model.folder.labels
         for first in range(0, len(labels), _LABELS_A_MESSAGE):

@@ -29,9 +29,9 @@ class Follower:
         self._noticed = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until cancelled; in the mode ``explicit`` there is nothing to do."""
-        mode = self._settings.repository_mode
-        if mode == "explicit":
+        """Follow until cancelled; in the modes ``none`` and ``explicit`` there is nothing to do."""
+        mode = self._settings.model_control_mode
+        if mode in ("none", "explicit"):
             return
         noticing = asyncio.create_task(self._notice(mode))
         try:
@@ -62,12 +62,12 @@ class Follower:
 
 def held_at_start(folders: list[ModelFolder], settings: Settings) -> list[str]:
     """The models that are known but not loaded before they are asked for: in the mode ``explicit``, those not named."""
-    if settings.repository_mode != "explicit" or not settings.model:
+    if settings.model_control_mode != "explicit" or not settings.model:
         return []
     return [folder.name for folder in folders if folder.name not in settings.model]
 
 
 def choose_models(folders: list[ModelFolder], settings: Settings) -> list[ModelFolder]:
     """Those that the server may serve: all, or the ones that its settings name."""
-    every = not settings.model or settings.repository_mode == "explicit"
+    every = not settings.model or settings.model_control_mode == "explicit"
     return [folder for folder in folders if every or folder.name in settings.model]

@@ -50,7 +50,8 @@ RESTARTS = MetricDefinition(
 HUNG_PROCESSES = MetricDefinition(
     "repserve_hung_processes",
     "counter",
-    "Processes killed because they did not answer for `hang_seconds`, or workers `load_seconds` while loading.",
+    "Processes killed because they did not answer for `liveness_timeout_seconds`, or workers `load_timeout_seconds` "
+    "while loading.",
     {"role": ("frontend", "worker")},
 )
 PROCESS_CPU_SECONDS = MetricDefinition(

@@ -77,14 +77,14 @@ class ModelVersion:
     ) -> None:
         self.revision = next(_revisions)
         self.folder, self.source = folder, source
-        self.max_batch = min(folder.config.max_batch, settings.max_batch or folder.config.max_batch)
+        self.max_batch_size = min(folder.config.max_batch_size, settings.max_batch_size or folder.config.max_batch_size)
         self.held_back = held_back
         self.was_ready = False
         self.retiring = False
         self.gone = asyncio.Event()
         self.shape_body: dict[str, Any] = {}
         devices = folder.config.devices or settings.device
-        instances = folder.config.instances or settings.instances
+        instances = folder.config.instance_count or settings.instance_count
         self.workers = [Worker(device, index) for device in devices for index in range(instances)]
 
     @property
@@ -153,7 +153,7 @@ class ModelVersion:
             "runtime": settings.runtime,
             "precision": settings.precision,
             "threads": settings.device_threads or threads,
-            "max_batch": self.max_batch,
+            "max_batch_size": self.max_batch_size,
             "compiled_sizes": config.compiled_sizes,
             "classes": len(self.folder.labels) or None,
             "labels": self.folder.labels[:_LABELS_FOR_MESSAGES],
@@ -174,7 +174,7 @@ class ModelVersion:
             preprocessing=(
                 Preprocessing.model_validate(shape["preprocessing"]) if shape else self.folder.config.preprocessing
             ),
-            max_batch=self.max_batch,
+            max_batch_size=self.max_batch_size,
             classes=shape.get("classes", 0),
             revision=self.revision,
             input=InputInfo(shape.get("input_name", ""), shape.get("dtype", ""), tuple(shape.get("shape", ()))),

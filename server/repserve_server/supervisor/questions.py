@@ -114,12 +114,16 @@ class Questions:
     async def _figures(self, _: Body) -> Body:
         await self._refresh()
         samples = [list(sample) for sample in self._metrics.children.samples(FIGURES) if sample[0] != UNSHOWN]
-        return {"seconds": time.monotonic(), "repository_mode": self._settings.repository_mode, "samples": samples}
+        return {
+            "seconds": time.monotonic(),
+            "model_control_mode": self._settings.model_control_mode,
+            "samples": samples,
+        }
 
     def _check_explicit(self, what: str) -> None:
-        mode = self._settings.repository_mode
+        mode = self._settings.model_control_mode
         if mode != "explicit":
             raise NotAllowedError(
-                f"models cannot be {what}ed by request while the repository is followed (repository_mode = {mode!r}); "
-                "change the repository's folders, or start the server with --repository-mode explicit"
+                f"models cannot be {what}ed by request when model_control_mode is {mode!r}; change the repository's "
+                "folders, or start the server with --model-control-mode explicit"
             )

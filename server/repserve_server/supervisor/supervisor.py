@@ -176,18 +176,20 @@ class Supervisor:
         self._draining = True
         self._fleet.frontends.go()
         hurried = self._signals
-        if self._first_signal is signal.SIGTERM and self._settings.grace_seconds:
-            logger.info("not ready any more; requests are taken for another %.1f s", self._settings.grace_seconds)
+        if self._first_signal is signal.SIGTERM and self._settings.shutdown_delay_seconds:
+            logger.info(
+                "not ready any more; requests are taken for another %.1f s", self._settings.shutdown_delay_seconds
+            )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._until_signalled_again(hurried), self._settings.grace_seconds)
+                await asyncio.wait_for(self._until_signalled_again(hurried), self._settings.shutdown_delay_seconds)
         logger.info("draining: new requests are refused, those under way are answered")
         self._fleet.frontends.drain()
-        deadline = self._loop.time() + self._settings.drain_seconds
+        deadline = self._loop.time() + self._settings.exit_timeout_seconds
         while not all(place.drained for place in self._fleet.frontends.places):
             self._changed.clear()
             remaining = deadline - self._loop.time()
             if remaining <= 0 or self._signals > hurried:
-                why = "a second signal" if self._signals > hurried else f"{self._settings.drain_seconds:.0f} s"
+                why = "a second signal" if self._signals > hurried else f"{self._settings.exit_timeout_seconds:.0f} s"
                 logger.error("the drain ended after %s with requests unanswered", why)
                 return 1
             with contextlib.suppress(TimeoutError):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from repserve_server.supervisor.models import ModelVersion, Worker
 
 RUNS_ALLOWED = 20
-"""A worker is given the time of so many of its largest batches, however short ``hang_seconds`` is."""
+"""A worker is given the time of so many of its largest batches, however short ``liveness_timeout_seconds`` is."""
 
 FRONTEND_SECONDS = 10.0
-"""A frontend may be silent for so long, however short ``hang_seconds`` is: a new one would be as short of CPU."""
+"""A frontend may be silent for so long, however short ``liveness_timeout_seconds`` is: a new one would lack CPU too."""
 START_SECONDS = 60.0
 """A frontend may be silent for so long while it starts."""
 
@@ -28,9 +28,9 @@ START_SECONDS = 60.0
 def silence_limit(worker: Worker, settings: Settings) -> float:
     """Seconds for which a worker may be silent: while it loads, and once it is ready."""
     if worker.ready is None:
-        return settings.load_seconds
+        return settings.load_timeout_seconds
     largest: float = max(worker.ready["batch_seconds"].values())
-    return max(settings.hang_seconds, RUNS_ALLOWED * largest)
+    return max(settings.liveness_timeout_seconds, RUNS_ALLOWED * largest)
 
 
 def hung_workers(models: Iterable[ModelVersion], settings: Settings, now: float) -> Iterator[tuple[Worker, float]]:
@@ -62,6 +62,6 @@ def hung_frontends(
         now: time on the clock of ``Child.asked_at``.
     """
     for child, started in frontends:
-        limit = max(settings.hang_seconds, FRONTEND_SECONDS) if started else START_SECONDS
+        limit = max(settings.liveness_timeout_seconds, FRONTEND_SECONDS) if started else START_SECONDS
         if child.alive and not child.killed and child.asked_at is not None and now - child.asked_at > limit:
             yield child, now - child.asked_at

@@ -54,7 +54,7 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         self._stopped: set[ModelVersion] = set()
         self.restarting = True
-        on_cpu = sum(device == "cpu" for device in settings.device) * settings.instances
+        on_cpu = sum(device == "cpu" for device in settings.device) * settings.instance_count
         self._threads = max(1, available_cpus() // max(1, on_cpu))
 
     def start(self, model: ModelVersion) -> None:
@@ -83,7 +83,7 @@ class Workers:
                 doing = "loading its model" if worker.ready is None else "a run on the device"
                 logger.error("%s has not answered for %.1f s, in %s; it is killed", worker.child.name, silent, doing)
                 if worker.ready is None:
-                    worker.reported = f"it was still loading its model after {silent:.0f} s (load_seconds)"
+                    worker.reported = f"it was still loading its model after {silent:.0f} s (load_timeout_seconds)"
                 worker.hung = True
                 self._metrics.hung_processes.labels("worker").inc()
                 worker.child.kill()

@@ -18,7 +18,7 @@ def read_options(body: dict[str, Any]) -> BackendOptions:
         runtime=body["runtime"],
         precision=body["precision"],
         threads=body["threads"],
-        max_batch=body["max_batch"],
+        max_batch_size=body["max_batch_size"],
         compiled_sizes=None if sizes is None else tuple(sizes),
         classes=body["classes"],
         preprocessing=Preprocessing.model_validate(body["preprocessing"]),

@@ -130,7 +130,7 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
             "preprocessing": preprocessing.model_dump(),
             "classes": backend.classes,
             "output_name": backend.output_name,
-            "max_batch": costs.largest,
+            "max_batch_size": costs.largest,
             "golden": golden,
             "batch_seconds": {str(size): seconds for size, seconds in costs.measured.items()},
             "best_image_seconds": costs.seconds[costs.best_rate] / costs.best_rate,

@@ -27,7 +27,7 @@ def test_the_table_of_a_simulated_device_is_measured_through_real_servers(tmp_pa
         assert part in text
     assert "8752" in markdown.read_text(encoding="utf-8")
     content = json.loads(output.read_text(encoding="utf-8"))
-    assert [(row["max_batch"], row["simulated"], row["top1"]) for row in content["rows"]] == [
+    assert [(row["max_batch_size"], row["simulated"], row["top1"]) for row in content["rows"]] == [
         (1, True, None),
         (16, True, None),
     ]

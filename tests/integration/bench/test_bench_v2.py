@@ -94,7 +94,7 @@ def test_a_sweep_starts_servers_for_the_settings_it_varies(server: RunningServer
     )
     assert result.exit_code == 0, result.output
     points = read(output)["points"]
-    assert [point["server"] for point in points] == [{"max_batch": "1"}, {"max_batch": "16"}]
+    assert [point["server"] for point in points] == [{"max_batch_size": "1"}, {"max_batch_size": "16"}]
     assert points[0]["mean_batch_size"] == 1.0
     assert points[1]["mean_batch_size"] > 1.0
     assert all(point["server_cpu_milliseconds"] > 0 for point in points)

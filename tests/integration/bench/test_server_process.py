@@ -81,12 +81,12 @@ def test_a_server_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch
 
 def test_the_command_line_has_what_was_asked_for() -> None:
     settings = ServerSettings(
-        Path("repo"), "sim:310p", models=("a", "b"), max_batch=16, precision="f32", extra=("--frontends", "2")
+        Path("repo"), "sim:310p", models=("a", "b"), max_batch_size=16, precision="f32", extra=("--frontends", "2")
     )
     command = settings.command(Path("ready.json"))
     line = " ".join(command[command.index("serve") :])
     assert line == (
-        "serve --model-repository repo --device sim:310p --host 127.0.0.1 --grace-seconds 0 "
+        "serve --model-repository repo --device sim:310p --host 127.0.0.1 --shutdown-delay-seconds 0 "
         "--grpc-port 0 --http-port 0 --metrics-port 0 "
-        "--ready-file ready.json --max-batch 16 --precision f32 --model a --model b --frontends 2"
+        "--ready-file ready.json --max-batch-size 16 --precision f32 --model a --model b --frontends 2"
     )

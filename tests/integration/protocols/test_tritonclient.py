@@ -29,7 +29,7 @@ CHECKS = (
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 frontend", "2 frontends"])
 def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
-    arguments = ("--model", "repvgg_digits", "--precision", "f32", "--repository-mode", "explicit")
+    arguments = ("--model", "repvgg_digits", "--precision", "f32", "--model-control-mode", "explicit")
     with RunningServer(*arguments, "--frontends", str(request.param)) as running:
         yield running
 

@@ -102,7 +102,7 @@ def test_settings_come_from_flags_environment_and_file_as_for_serve(tmp_path: Pa
     assert "repvgg_a0" not in checks
     assert "repvgg_digits on cpu" not in checks
     assert checks["runtime"]["status"] == "ok"
-    assert "queue_size 7" in checks["memory"]["found"]
+    assert "max_queue_size 7" in checks["memory"]["found"]
 
 
 def test_a_taken_port_is_a_problem_that_names_its_flag() -> None:

@@ -104,7 +104,7 @@ def test_a_poison_image_is_given_up_and_the_others_succeed(faulty_repository: Pa
 
 
 def test_a_supervisor_that_was_stopped_blames_nobody(faulty_repository: Path) -> None:
-    with RunningServer(*FAULTY, "--hang-seconds", "3", repository=faulty_repository) as server:
+    with RunningServer(*FAULTY, "--liveness-timeout-seconds", "3", repository=faulty_repository) as server:
         supervisor, (worker,) = server.family()[0], server.children("worker")
         worker.suspend()
         server.metric("repserve_images_total")  # A scrape asks the worker, which does not answer.
@@ -119,7 +119,7 @@ def test_a_supervisor_that_was_stopped_blames_nobody(faulty_repository: Path) ->
 
 
 def test_a_frontend_that_hangs_is_replaced(faulty_repository: Path) -> None:
-    with RunningServer(*FAULTY, "--hang-seconds", "1", repository=faulty_repository) as server:
+    with RunningServer(*FAULTY, "--liveness-timeout-seconds", "1", repository=faulty_repository) as server:
         assert server.stub().Classify(_image(1), timeout=30).predictions[0].classes[0].index == 1
         (frontend,) = server.children("frontend")
         frontend.suspend()
@@ -134,7 +134,7 @@ def test_a_frontend_that_hangs_is_replaced(faulty_repository: Path) -> None:
 def test_an_image_that_makes_a_run_hang_or_the_device_fail_is_given_up_and_the_others_succeed(
     faulty_repository: Path, fault: int, log: str
 ) -> None:
-    with RunningServer(*FAULTY, "--hang-seconds", "1", repository=faulty_repository) as server:
+    with RunningServer(*FAULTY, "--liveness-timeout-seconds", "1", repository=faulty_repository) as server:
         stub = server.stub()
         orders = [fault if i == 5 else i for i in range(16)]
         calls = [stub.Classify.future(_image(order), timeout=60) for order in orders]
@@ -181,7 +181,7 @@ def test_a_failed_run_and_a_score_that_is_no_number_are_internal_errors(faulty_r
 
 
 def test_a_full_queue_says_when_to_come_back() -> None:
-    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--queue-size", "32") as server:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--max-queue-size", "32") as server:
         (worker,) = server.children("worker")
         worker.suspend()
         stub = server.stub()

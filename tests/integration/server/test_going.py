@@ -69,7 +69,7 @@ def test_every_watcher_sees_a_worker_die_and_come_back() -> None:
 
 
 def test_after_sigterm_it_is_not_ready_first_and_serves_on_for_a_while() -> None:
-    with RunningServer("--model", "repvgg_digits", "--grace-seconds", "3") as server:
+    with RunningServer("--model", "repvgg_digits", "--shutdown-delay-seconds", "3") as server:
         watchers = [Watcher(server, name) for name in NAMES]
         assert [watcher.next() for watcher in watchers] == [SERVING] * len(NAMES)
         stub = server.stub()
@@ -84,7 +84,7 @@ def test_after_sigterm_it_is_not_ready_first_and_serves_on_for_a_while() -> None
 
 def test_ctrl_c_and_a_second_signal_do_not_wait_for_load_balancers() -> None:
     for numbers in ((signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)):
-        with RunningServer("--model", "repvgg_digits", "--grace-seconds", "600") as server:
+        with RunningServer("--model", "repvgg_digits", "--shutdown-delay-seconds", "600") as server:
             server.process.send_signal(numbers[0])
             if len(numbers) > 1:
                 wait_until(lambda: "requests are taken for another" in server.log, "the grace begins")
@@ -93,7 +93,7 @@ def test_ctrl_c_and_a_second_signal_do_not_wait_for_load_balancers() -> None:
 
 
 def test_the_log_says_what_was_dropped_when_the_time_is_over() -> None:
-    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--drain-seconds", "0.5") as server:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--exit-timeout-seconds", "0.5") as server:
         server.children("worker")[0].suspend()
         pixels = pb.Pixels(count=3, data=bytes(3 * 224 * 224 * 3))
         calls = [server.stub().Classify.future(pb.ClassifyRequest(pixels=pixels), timeout=60) for _ in range(2)]
@@ -167,8 +167,8 @@ def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> 
     ready = tmp_path / "ready.json"
     command = (
         f"exec {sys.executable} -m repserve_client.cli serve --model-repository {MODEL_REPOSITORY} "
-        f"--model repvgg_digits --host 127.0.0.1 --grpc-port 0 --http-port 0 --metrics-port 0 --grace-seconds 0 "
-        f"--ready-file {ready} {closed}"
+        f"--model repvgg_digits --host 127.0.0.1 --grpc-port 0 --http-port 0 --metrics-port 0 "
+        f"--shutdown-delay-seconds 0 --ready-file {ready} {closed}"
     )
     process = subprocess.Popen(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True)
     try:

@@ -88,12 +88,12 @@ def test_a_broken_model_does_not_keep_others_from_being_served(tmp_path: Path) -
     (tmp_path / "repvgg_digits").symlink_to(DIGITS)
     (tmp_path / "absent").mkdir()
     (tmp_path / "wrong").mkdir()
-    (tmp_path / "wrong" / "model.toml").write_text("max_batch = 0\n")
+    (tmp_path / "wrong" / "model.toml").write_text("max_batch_size = 0\n")
     with RunningServer(repository=tmp_path) as server:
         models = {model.name: model for model in server.stub().ListModels(pb.ListModelsRequest(), timeout=10).models}
         assert models["repvgg_digits"].ready
         assert "no version is there" in models["absent"].reason
-        assert "max_batch" in models["wrong"].reason
+        assert "max_batch_size" in models["wrong"].reason
         server.stub().Classify(pb.ClassifyRequest(encoded_image=digit_files()[0].read_bytes()), timeout=10)
         absent = pb.ClassifyRequest(model="absent", encoded_image=b"x")
         code, message = refusal(lambda: server.stub().Classify(absent, timeout=10))
@@ -112,21 +112,21 @@ def test_orphans_of_a_killed_supervisor_end_even_when_frozen() -> None:
 
 def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
-    file.write_text('queue_size = 11\nmax_batch = 2\nprecision = "f32"\n')
-    environment = {"REPSERVE_QUEUE_SIZE": "22", "REPSERVE_MAX_BATCH": "4"}
+    file.write_text('max_queue_size = 11\nmax_batch = 2\nprecision = "f32"\n')
+    environment = {"REPSERVE_MAX_QUEUE_SIZE": "22", "REPSERVE_MAX_BATCH_SIZE": "4"}
     with RunningServer(
-        "--config", str(file), "--queue-size", "33", "--model", "repvgg_digits", environment=environment
+        "--config", str(file), "--max-queue-size", "33", "--model", "repvgg_digits", environment=environment
     ) as server:
         (line,) = [line for line in server.log.splitlines() if "settings:" in line]
-        assert "queue_size = 33" in line
-        assert "max_batch = 4" in line
+        assert "max_queue_size = 33" in line
+        assert "max_batch_size = 4" in line
         assert "precision = f32" in line
 
 
 def test_a_wrong_setting_is_named_without_a_traceback() -> None:
-    with RunningServer(environment={"REPSERVE_QUEUE_SIZE": "many"}, wait=False) as server:
+    with RunningServer(environment={"REPSERVE_MAX_QUEUE_SIZE": "many"}, wait=False) as server:
         assert server.process.wait(30) == 1
-        assert "queue_size" in server.log
+        assert "max_queue_size" in server.log
         assert "Traceback" not in server.log
 
 

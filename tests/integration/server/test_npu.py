@@ -108,7 +108,7 @@ def test_a_fault_of_the_device_costs_no_request(
     kind: str, faults: str, restarts: int, log: str, tmp_path: Path
 ) -> None:
     # Short only where a hang is expected: a busy machine may hold a worker up for a second, too.
-    limit = ("--hang-seconds", "2") if faults.startswith("hang") else ()
+    limit = ("--liveness-timeout-seconds", "2") if faults.startswith("hang") else ()
     with digits_server(kind, tmp_path, *limit, faults=faults, armed="later") as server:
         arm(tmp_path / "state")
         replay(server, 200)
@@ -150,7 +150,7 @@ def test_a_device_that_leaks_until_it_is_full_is_left_for_a_new_process(tmp_path
 
 @pytest.mark.parametrize("fault", ["run", "crash", "hang"])
 def test_an_image_that_the_device_chokes_on_is_given_up_and_the_others_are_answered(fault: str, tmp_path: Path) -> None:
-    limit = ("--hang-seconds", "2") if fault == "hang" else ()
+    limit = ("--liveness-timeout-seconds", "2") if fault == "hang" else ()
     with digits_server(AIPP, tmp_path, *limit, poison=f"{POISON_PIXEL}:{fault}") as server:
         stub, files = server.stub(), digit_files()[:16]
         calls = []

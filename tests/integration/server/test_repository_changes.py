@@ -49,7 +49,7 @@ def listed(server: RunningServer) -> dict[str, str]:
 @pytest.mark.parametrize("mode", ["watch", "poll"])
 def test_a_version_that_is_dropped_in_takes_over_and_the_old_one_goes(tmp_path: Path, mode: str) -> None:
     model = make_model(tmp_path, 1)
-    with RunningServer(*RUNTIME, "--repository-mode", mode, repository=tmp_path) as server:
+    with RunningServer(*RUNTIME, "--model-control-mode", mode, repository=tmp_path) as server:
         assert answering(server) == "1"
         add_version(model, 2)
         wait_until(lambda: answering(server) == "2", "version 2 answers")
@@ -87,9 +87,9 @@ def test_a_bad_version_is_listed_with_its_reason_and_the_good_one_serves_on(tmp_
 
 
 def test_all_versions_and_named_versions_are_served_side_by_side(tmp_path: Path) -> None:
-    make_model(tmp_path, 1, 2, 3, name="all", toml='versions = "all"')
-    make_model(tmp_path, 1, 2, 3, name="named", toml="versions = [1, 3]")
-    make_model(tmp_path, 1, 2, 3, name="newest", toml="versions = {latest = 2}")
+    make_model(tmp_path, 1, 2, 3, name="all", toml='version_policy = "all"')
+    make_model(tmp_path, 1, 2, 3, name="named", toml="version_policy = [1, 3]")
+    make_model(tmp_path, 1, 2, 3, name="newest", toml="version_policy = {latest = 2}")
     with RunningServer(*RUNTIME, repository=tmp_path) as server:
         served: dict[str, list[str]] = {}
         for model in server.stub().ListModels(pb.ListModelsRequest()).models:
@@ -128,7 +128,7 @@ def test_a_folder_that_is_copied_slowly_is_loaded_when_it_is_whole(tmp_path: Pat
 def test_a_model_toml_that_cannot_be_read_changes_nothing_that_is_served(tmp_path: Path) -> None:
     model = make_model(tmp_path, 1)
     with RunningServer(*RUNTIME, repository=tmp_path) as server:
-        (model / "model.toml").write_text("max_batch = ", encoding="utf-8")
+        (model / "model.toml").write_text("max_batch_size = ", encoding="utf-8")
         wait_until(lambda: "is not valid TOML" in listed(server).get("", ""), "the problem is listed")
         assert answering(server) == "1"
 
@@ -137,7 +137,7 @@ def test_in_explicit_mode_nothing_is_followed(tmp_path: Path) -> None:
     model = make_model(tmp_path, 1)
     make_model(tmp_path, 1, name="other")
     with RunningServer(
-        *RUNTIME, "--repository-mode", "explicit", "--model", "versioned", repository=tmp_path
+        *RUNTIME, "--model-control-mode", "explicit", "--model", "versioned", repository=tmp_path
     ) as server:
         add_version(model, 2)
         assert answering(server) == "1"

@@ -69,7 +69,7 @@ def test_images_in_json_get_their_classes(digits: RunningServer) -> None:
         ("GET", "/v2/models/repvgg_digits/infer", 405, "does not take GET"),
         ("POST", "/v2/models/repvgg_digits/infer", 400, "is not JSON"),
         ("POST", "/v2/models/nothing/infer", 400, "is not JSON"),
-        ("POST", "/v2/repository/models/repvgg_digits/unload", 400, "--repository-mode explicit"),
+        ("POST", "/v2/repository/models/repvgg_digits/unload", 400, "--model-control-mode explicit"),
         ("POST", "/v2/cudasharedmemory/region/r/register", 400, "no CUDA memory"),
         ("POST", "/v2/systemsharedmemory/region/r/register", 400, "a region has a key"),
         ("GET", "/v2/systemsharedmemory/region/r/status", 404, "no shared memory region 'r'"),
@@ -187,7 +187,7 @@ def test_deep_nesting_and_odd_headers_are_refused(digits: RunningServer) -> None
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     repository: Path = tmp_path_factory.mktemp("slow")
     make_model(repository, 1)
-    arguments = ("--runtime", "versioned_runtime:Runtime", "--queue-size", "8")
+    arguments = ("--runtime", "versioned_runtime:Runtime", "--max-queue-size", "8")
     with RunningServer(*arguments, repository=repository, environment={"VERSIONED_RUN_SECONDS": "0.3"}) as server:
         yield server
 

@@ -207,7 +207,7 @@ def test_a_deadline_that_has_passed_is_answered_as_such(digits: RunningServer) -
 
 
 def test_urgent_requests_go_before_those_that_wait() -> None:
-    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--max-batch", "1") as server:
+    with RunningServer("--model", "repvgg_digits", "--device", "sim:310", "--max-batch-size", "1") as server:
         (worker,) = server.children("worker")
         worker.suspend()
         stub, order = server.stub(), list[str]()

@@ -76,7 +76,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def server(collector: Collector) -> Iterator[RunningServer]:
-    arguments = ("--otlp-endpoint", f"http://127.0.0.1:{collector.port}", "--trace-share", "0")
+    arguments = ("--otlp-endpoint", f"http://127.0.0.1:{collector.port}", "--trace-sample-ratio", "0")
     environment = {"OTEL_BSP_SCHEDULE_DELAY": "200"}
     with RunningServer("--model", "repvgg_digits", *arguments, environment=environment) as running:
         yield running

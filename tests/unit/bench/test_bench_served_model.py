@@ -83,10 +83,10 @@ def test_accuracy_needs_labels_real_weights_and_a_real_device() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "max_batch", "concurrency", "per_request"),
+    ("device", "max_batch_size", "concurrency", "per_request"),
     [("cpu", 1, 16, 1), ("cpu", 16, 32, 1), ("sim:310p", 1, 16, 1), ("sim:310p", 16, 4, 16)],
 )
-def test_the_load_fills_the_device(device: str, max_batch: int, concurrency: int, per_request: int) -> None:
-    load = load_settings("x", device, max_batch, TableSettings(Path("model_repo")))
+def test_the_load_fills_the_device(device: str, max_batch_size: int, concurrency: int, per_request: int) -> None:
+    load = load_settings("x", device, max_batch_size, TableSettings(Path("model_repo")))
     assert (load.concurrency, load.input.images_per_request) == (concurrency, per_request)
     assert load.input.pixels == device.startswith("sim:")

@@ -13,7 +13,7 @@ CPU = MeasuredRow(
     backend="openvino",
     precision="bf16",
     model="repvgg_a0",
-    max_batch=1,
+    max_batch_size=1,
     fps=147.23,
     simulated=False,
     top1=None,
@@ -24,7 +24,7 @@ SIMULATED = replace(
     device="sim:310p",
     backend="simulated",
     precision="none",
-    max_batch=16,
+    max_batch_size=16,
     fps=8741.94,
     simulated=True,
     top1_missing="none: SIMULATED",
@@ -72,7 +72,7 @@ def test_a_measured_accuracy_is_in_percent() -> None:
 
 
 def test_a_second_device_gets_a_row_of_its_own_beside_the_same_published_figures() -> None:
-    text = render(CPU, replace(SIMULATED, max_batch=1))
+    text = render(CPU, replace(SIMULATED, max_batch_size=1))
     assert sum("1919" in line for line in text.splitlines()) == 2
 
 
@@ -81,7 +81,7 @@ def test_a_batch_size_that_was_not_measured_still_shows_what_is_published() -> N
 
 
 def test_a_batch_size_that_is_not_published_shows_dashes() -> None:
-    line = line_with(render(replace(CPU, max_batch=8)), "RepVGG bs8")
+    line = line_with(render(replace(CPU, max_batch_size=8)), "RepVGG bs8")
     assert "1919" not in line
     assert "147.2" in line
 

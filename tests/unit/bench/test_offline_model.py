@@ -71,7 +71,7 @@ def test_a_cpu_runs_float32_and_the_batch_size_asked_for(monkeypatch: pytest.Mon
     loader = Loader(monkeypatch, any_size=True)
     model = load_model(ModelSettings(ONNX, batch_size=7))
     assert (loader.options.precision, loader.options.input, loader.options.path) == ("f32", "tensor", ONNX)
-    assert (loader.options.max_batch, loader.options.compiled_sizes) == (7, (7,))
+    assert (loader.options.max_batch_size, loader.options.compiled_sizes) == (7, (7,))
     assert model.describe() == "cpu (fake, f32), batch size 7"
 
 

@@ -95,17 +95,17 @@ def test_files_beside_an_unreadable_record_are_known_by_their_names(tmp_path: Pa
 
 def test_a_model_without_a_file_gets_the_defaults(tmp_path: Path) -> None:
     assert check_config(tmp_path, 224, 16) == ModelConfig()
-    assert check_config(tmp_path, 224, 64) == ModelConfig(max_batch=64)
-    with pytest.raises(ConversionError, match=r"batch size 512: the server runs at most 256 \(key 'max_batch'\)"):
+    assert check_config(tmp_path, 224, 64) == ModelConfig(max_batch_size=64)
+    with pytest.raises(ConversionError, match=r"batch size 512: the server runs at most 256 \(key 'max_batch_size'\)"):
         check_config(tmp_path, 224, 512)
     with pytest.raises(ConversionError, match=r"'preprocessing\.crop' is 224 by default, .* crop = 96"):
         check_config(tmp_path, 96, 16)
 
 
 def test_a_file_that_is_there_must_fit(tmp_path: Path) -> None:
-    (tmp_path / "model.toml").write_text("max_batch = 8\n[preprocessing]\ncrop = 96\n")
-    assert check_config(tmp_path, 96, 8).max_batch == 8
-    with pytest.raises(ConversionError, match=r"model\.toml: key 'max_batch' is 8, but 16 is to be compiled"):
+    (tmp_path / "model.toml").write_text("max_batch_size = 8\n[preprocessing]\ncrop = 96\n")
+    assert check_config(tmp_path, 96, 8).max_batch_size == 8
+    with pytest.raises(ConversionError, match=r"model\.toml: key 'max_batch_size' is 8, but 16 is to be compiled"):
         check_config(tmp_path, 96, 16)
     with pytest.raises(ConversionError, match=r"model\.toml: key 'preprocessing\.crop' is 96, but .* 224 by 224"):
         check_config(tmp_path, 224, 8)
@@ -116,6 +116,6 @@ def test_a_file_that_is_there_must_fit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("description", ["RepVGG-A0", 'with "quotes" \\ and\ttabs', "图像分类 🐱"])
 def test_the_written_file_says_what_was_meant(tmp_path: Path, description: str) -> None:
-    config = ModelConfig(max_batch=64, preprocessing=Preprocessing(mean=(0.1, 0.2, 0.3)))
+    config = ModelConfig(max_batch_size=64, preprocessing=Preprocessing(mean=(0.1, 0.2, 0.3)))
     (tmp_path / "model.toml").write_text(config_text(config, description), encoding="utf-8")
     assert read_config(tmp_path) == config.model_copy(update={"description": description})

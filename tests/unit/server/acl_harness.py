@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def loaded(tmp_path: Path, folder: Path, max_batch: int = 16, **standin: str) -> Iterator[AclBackend]:
+def loaded(tmp_path: Path, folder: Path, max_batch_size: int = 16, **standin: str) -> Iterator[AclBackend]:
     """The models of a folder on the stand-in; no rule of the contract is broken meanwhile."""
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
     with standin_loaded(state=str(state), **standin):
-        backend = AclBackend(BackendOptions("npu:0", folder, max_batch=max_batch))
+        backend = AclBackend(BackendOptions("npu:0", folder, max_batch_size=max_batch_size))
         try:
             yield backend
         finally:

@@ -136,7 +136,7 @@ def test_a_static_size_is_preferred_to_the_gear_of_the_same_size(tmp_path: Path)
 
 
 def test_models_that_max_batch_leaves_nothing_to_do_give_their_memory_back(tmp_path: Path) -> None:
-    with loaded(tmp_path, compile_digits("npu bs1 bs16", tmp_path), max_batch=1) as backend:
+    with loaded(tmp_path, compile_digits("npu bs1 bs16", tmp_path), max_batch_size=1) as backend:
         assert backend.batch_sizes == (1,)
         assert [event.details["file"] for event in read_events(tmp_path / "state", "free")] == ["model_bs16.om"]
 
@@ -223,7 +223,7 @@ def test_models_of_one_version_must_fit_together(tmp_path: Path) -> None:
     [
         ({"device": "npu:x"}, "NPUs are npu:0, npu:1"),
         ({"precision": "f32"}, "leave precision at auto"),
-        ({"max_batch": 0}, "raise max_batch"),
+        ({"max_batch_size": 0}, "raise max_batch_size"),
     ],
 )
 def test_options_that_an_npu_cannot_follow_are_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:

@@ -106,7 +106,7 @@ def test_a_new_version_takes_over_when_it_is_ready_and_the_old_one_retires_after
 
 def test_the_switch_waits_until_every_worker_of_the_new_version_is_settled() -> None:
     async def test() -> None:
-        harness = Harness(instances=2)
+        harness = Harness(instance_count=2)
         harness.catalogue.take([folder(1)])
         harness.ready("1", 0)
         assert harness.now["digits"] == [("1", "ready")], "a first version serves with what it has"
@@ -158,13 +158,13 @@ def test_a_version_whose_files_change_is_loaded_anew_beside_itself() -> None:
 def test_of_two_wanted_versions_a_broken_one_keeps_the_one_it_was_to_replace() -> None:
     async def test() -> None:
         harness = Harness()
-        harness.catalogue.take([folder(1, 2, versions={"latest": 2})])
+        harness.catalogue.take([folder(1, 2, version_policy={"latest": 2})])
         harness.ready("1")
         harness.ready("2")
-        harness.catalogue.take([folder(1, 2, 3, versions={"latest": 2})])
+        harness.catalogue.take([folder(1, 2, 3, version_policy={"latest": 2})])
         harness.fail("3")
         assert harness.now["digits"] == [("1", "ready"), ("2", "ready"), ("3", "failed")]
-        harness.catalogue.take([folder(2, 3, versions={"latest": 2})])
+        harness.catalogue.take([folder(2, 3, version_policy={"latest": 2})])
         assert harness.fleet.retired == ["1"], "its folder was removed, and another answers"
 
     run_async(test)
@@ -262,8 +262,8 @@ def test_an_unknown_model_cannot_be_unloaded() -> None:
 
 def test_a_model_may_have_devices_and_instances_of_its_own() -> None:
     async def test() -> None:
-        harness = Harness(device=("cpu",), instances=3)
-        harness.catalogue.take([folder(1), folder(1, name="fast", devices=["npu:0", "npu:1"], instances=2)])
+        harness = Harness(device=("cpu",), instance_count=3)
+        harness.catalogue.take([folder(1), folder(1, name="fast", devices=["npu:0", "npu:1"], instance_count=2)])
         workers = {model.name: [(w.device, w.index) for w in model.workers] for model in harness.fleet.models}
         assert workers["digits"] == [("cpu", 0), ("cpu", 1), ("cpu", 2)]
         assert workers["fast"] == [("npu:0", 0), ("npu:0", 1), ("npu:1", 0), ("npu:1", 1)]

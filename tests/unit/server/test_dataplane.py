@@ -37,7 +37,7 @@ class DataplaneHarness(QueueHarness):
         super().__init__(slots, dtype)
         models = ModelTable()
         models.open(0, self.queue)
-        models.update([ModelInfo("digits", "1", "ready", "", preprocessing=PIXELS, max_batch=4, classes=4)])
+        models.update([ModelInfo("digits", "1", "ready", "", preprocessing=PIXELS, max_batch_size=4, classes=4)])
         self.decoding = DecodePool(1, 1_000_000, self.clock)
         self.dataplane = Dataplane(models, self.decoding, self.metrics, self.clock)
         self.call = Call(self.clock.now + 100.0)

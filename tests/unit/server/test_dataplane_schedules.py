@@ -127,7 +127,7 @@ class System:
         self.table.open(self.revision, queue)
         self.start()
         info = ModelInfo(
-            "digits", "1", "ready", "", preprocessing=PIXELS, max_batch=4, classes=4, revision=self.revision
+            "digits", "1", "ready", "", preprocessing=PIXELS, max_batch_size=4, classes=4, revision=self.revision
         )
         self.table.update([info])
         if old:

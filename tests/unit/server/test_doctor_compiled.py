@@ -41,7 +41,7 @@ def write_folder(folder: Path, *models: CompiledModel, **fields: Any) -> None:  
 
 def examined(folder: Path, chips: tuple[Chip, ...] = CHIPS, **config: Any) -> dict[str, Check]:  # noqa: ANN401
     settings = ModelConfig(**config)
-    return {check.name: check for check in check_compiled(folder, "m/1", settings, settings.max_batch, chips)}
+    return {check.name: check for check in check_compiled(folder, "m/1", settings, settings.max_batch_size, chips)}
 
 
 def test_files_as_they_were_compiled_are_ok(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_files_as_they_were_compiled_are_ok(tmp_path: Path) -> None:
     checks = examined(tmp_path)
     assert {name: (check.status, check.found) for name, check in checks.items()} == {
         "m/1/compiled.json": (Status.OK, "for Ascend310P3, which this machine has; fp16; no AIPP"),
-        "m/1 batch sizes": (Status.OK, "[1, 16], max_batch = 16"),
+        "m/1 batch sizes": (Status.OK, "[1, 16], max_batch_size = 16"),
         "m/1/model_bs1.om": (Status.OK, "batch size 1, without AIPP, fp16; its sha256 is as written down"),
         "m/1/model_bs16.om": (Status.OK, "batch size 16, without AIPP, fp16; its sha256 is as written down"),
     }
@@ -87,7 +87,7 @@ def test_a_preprocessing_that_differs_from_what_is_compiled_in_is_a_problem(
     tmp_path: Path, key: str, value: object, shown: str
 ) -> None:
     write_folder(tmp_path, model(1, aipp=True), preprocessing=Preprocessing())
-    check = examined(tmp_path, preprocessing={key: value}, max_batch=1)["m/1/compiled.json"]
+    check = examined(tmp_path, preprocessing={key: value}, max_batch_size=1)["m/1/compiled.json"]
     assert (check.status, check.found.endswith(f"model.toml has {shown}")) == (Status.PROBLEM, True)
     assert "correct model.toml" in check.advice
     assert "--aipp" in check.advice
@@ -95,7 +95,7 @@ def test_a_preprocessing_that_differs_from_what_is_compiled_in_is_a_problem(
 
 def test_another_resize_is_none_of_the_chips_business(tmp_path: Path) -> None:
     write_folder(tmp_path, model(1, aipp=True), preprocessing=Preprocessing())
-    assert can_serve(examined(tmp_path, preprocessing={"resize": 300}, max_batch=1).values())
+    assert can_serve(examined(tmp_path, preprocessing={"resize": 300}, max_batch_size=1).values())
 
 
 def test_a_file_that_was_changed_is_a_problem(tmp_path: Path) -> None:
@@ -108,21 +108,21 @@ def test_a_file_that_was_changed_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "max_batch", "status", "found"),
+    ("models", "max_batch_size", "status", "found"),
     [
         ((model(4), model(16)), 16, Status.WARNING, "a single image is padded to a batch of 4"),
-        ((model(1), model(8)), 16, Status.WARNING, "larger batches are never run, though max_batch = 16"),
-        ((model(1), model(32)), 16, Status.WARNING, "above max_batch = 16 are never run"),
-        ((model(32),), 16, Status.PROBLEM, "all above max_batch = 16"),
+        ((model(1), model(8)), 16, Status.WARNING, "larger batches are never run, though max_batch_size = 16"),
+        ((model(1), model(32)), 16, Status.WARNING, "above max_batch_size = 16 are never run"),
+        ((model(32),), 16, Status.PROBLEM, "all above max_batch_size = 16"),
         ((model(1), model(1, file="other.om")), 1, Status.PROBLEM, "two files are compiled for batch size 1"),
-        ((model(1, 16), model(16)), 16, Status.OK, "[1, 16], max_batch = 16"),
+        ((model(1, 16), model(16)), 16, Status.OK, "[1, 16], max_batch_size = 16"),
     ],
 )
 def test_batch_sizes_are_held_against_max_batch(
-    tmp_path: Path, models: tuple[CompiledModel, ...], max_batch: int, status: Status, found: str
+    tmp_path: Path, models: tuple[CompiledModel, ...], max_batch_size: int, status: Status, found: str
 ) -> None:
     write_folder(tmp_path, *models)
-    check = examined(tmp_path, max_batch=max_batch)["m/1 batch sizes"]
+    check = examined(tmp_path, max_batch_size=max_batch_size)["m/1 batch sizes"]
     assert (check.status, found in check.found) == (status, True), check
 
 

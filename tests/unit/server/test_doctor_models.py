@@ -48,7 +48,7 @@ def repository(tmp_path: Path) -> Path:
         (tmp_path / name / "1").mkdir(parents=True)
         for file in files:
             (tmp_path / name / "1" / file).write_bytes(b"x" * 300_000)
-    (tmp_path / "absent" / "model.toml").write_text('obtain = "make it"\n', encoding="utf-8")
+    (tmp_path / "absent" / "model.toml").write_text('setup_command = "make it"\n', encoding="utf-8")
     return tmp_path
 
 
@@ -66,7 +66,7 @@ def test_a_model_is_tried_on_each_device_and_its_costs_are_told(repository: Path
     checks = examined(settings, trials)
     assert trials.tried == [("good", "cpu"), ("good", "sim:310p")]
     assert can_serve(checks.values())
-    assert checks["good"].found == "version 1, no labels, crop 224, max_batch 16"
+    assert checks["good"].found == "version 1, no labels, crop 224, max_batch_size 16"
     assert checks["good/1/model.onnx"].found == "0.3 MB"
     assert checks["good on cpu"].found == ("loaded with openvino, precision bf16, batches take 1: 0.30 ms, 16: 6.00 ms")
     assert checks["good on sim:310p"].found.startswith("SIMULATED, loaded with simulated")

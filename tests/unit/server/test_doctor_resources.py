@@ -84,12 +84,10 @@ def slots(machine: Machine, settings: Settings, *folders: ModelFolder) -> Check:
 def test_full_queues_are_held_against_the_memory_there_is(machine: Machine, tmp_path: Path) -> None:
     folder = ModelFolder("m", tmp_path / "m", versions=(VersionFolder(1, tmp_path / "m" / "1"),))
     check = slots(machine, Settings(frontends=1), folder)
-    assert (check.status, check.found) == (
-        Status.OK,
-        f"8,192 MB available; full queues take up to 77 MB (1 frontend, queue_size 512, {PIXELS:,} bytes for an image)",
-    )
-    check = slots(machine, Settings(frontends=64, queue_size=65536), folder)
-    assert (check.status, "--queue-size lower" in check.advice) == (Status.WARNING, True)
+    taken = f"(1 frontend, max_queue_size 512, {PIXELS:,} bytes for an image)"
+    assert (check.status, check.found) == (Status.OK, f"8,192 MB available; full queues take up to 77 MB {taken}")
+    check = slots(machine, Settings(frontends=64, max_queue_size=65536), folder)
+    assert (check.status, "--max-queue-size lower" in check.advice) == (Status.WARNING, True)
 
 
 @pytest.mark.parametrize(("aipp", "size"), [(True, PIXELS), (False, 4 * PIXELS), (None, 4 * PIXELS)])

@@ -54,7 +54,7 @@ class Harness(DataplaneHarness):
             "",
             labels=LABELS,
             preprocessing=PIXELS,
-            max_batch=4,
+            max_batch_size=4,
             classes=4,
             input=InputInfo("image", dtype, shape),
             output_name="logits",

@@ -23,7 +23,7 @@ class QueueStandIn:
 
 
 def info(name: str, version: str = "1", state: ModelState = "ready", reason: str = "", revision: int = 0) -> ModelInfo:
-    return ModelInfo(name, version, state, reason, classes=10, max_batch=16, revision=revision)
+    return ModelInfo(name, version, state, reason, classes=10, max_batch_size=16, revision=revision)
 
 
 def table(*infos: ModelInfo) -> ModelTable:
@@ -120,7 +120,7 @@ def test_a_description_survives_its_trip_through_a_message() -> None:
         "",
         labels=("zero", "one"),
         preprocessing=Preprocessing(resize=64, crop=48, mean=(0.5, 0.4, 0.3)),
-        max_batch=8,
+        max_batch_size=8,
         classes=2,
         instances=(InstanceInfo("sim:310p", "simulated", "none", True, {1: 0.5, 16: 1.25}),),
         revision=7,

@@ -60,7 +60,7 @@ def test_a_folder_with_leading_zeros_is_no_version(model: Path) -> None:
 
 def test_a_model_without_a_version_tells_how_to_get_one(model: Path) -> None:
     assert "put a model at" in scan_one(model).problem
-    (model / "model.toml").write_text('obtain = "repserve convert --random"\n', encoding="utf-8")
+    (model / "model.toml").write_text('setup_command = "repserve convert --random"\n', encoding="utf-8")
     assert scan_one(model).problem == "no version is there yet; to get one: repserve convert --random"
 
 
@@ -82,21 +82,21 @@ def test_labels_are_the_lines_of_their_file(model: Path) -> None:
 
 
 def test_a_labels_file_that_is_named_must_be_there(model: Path) -> None:
-    (model / "model.toml").write_text('labels = "names.txt"\n', encoding="utf-8")
+    (model / "model.toml").write_text('label_filename = "names.txt"\n', encoding="utf-8")
     problem = scan_one(model).problem
-    assert "model.toml: key 'labels' names 'names.txt', which is not there" in problem
+    assert "model.toml: key 'label_filename' names 'names.txt', which is not there" in problem
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("max_batch = 0", ("'max_batch'", "greater than or equal to 1", "got 0")),
+        ("max_batch_size = 0", ("'max_batch_size'", "greater than or equal to 1", "got 0")),
         ('output = "softmax"', ("'output'", "'logits' or 'probabilities'", "got 'softmax'")),
         ("colour = 1", ("'colour' is not known", "description", "preprocessing")),
         ("[preprocessing]\ncrop = 300", ("'preprocessing'", "crop = 300 does not fit", "256")),
         ("[preprocessing]\nstd = [1.0, 0.0, 1.0]", ("'preprocessing'", "must be positive")),
         ("[preprocessing]\nmean = [1.0]", ("'preprocessing.mean", "Field required")),
-        ("max_batch = ", ("not valid TOML",)),
+        ("max_batch_size = ", ("not valid TOML",)),
     ],
 )
 def test_a_wrong_model_toml_is_named_with_key_and_value(model: Path, text: str, words: tuple[str, ...]) -> None:

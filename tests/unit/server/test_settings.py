@@ -24,14 +24,14 @@ def toml(folder: Path, text: str) -> Path:
 def test_flags_win_over_the_environment_over_the_file_over_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = toml(tmp_path, "queue_size = 11\ninstances = 2\nfrontends = 3\n")
-    monkeypatch.setenv("REPSERVE_QUEUE_SIZE", "12")
-    monkeypatch.setenv("REPSERVE_INSTANCES", "4")
-    settings = load_settings({"queue_size": 13}, file)
-    assert (settings.queue_size, settings.instances, settings.frontends) == (13, 4, 3)
+    file = toml(tmp_path, "max_queue_size = 11\ninstance_count = 2\nfrontends = 3\n")
+    monkeypatch.setenv("REPSERVE_MAX_QUEUE_SIZE", "12")
+    monkeypatch.setenv("REPSERVE_INSTANCE_COUNT", "4")
+    settings = load_settings({"max_queue_size": 13}, file)
+    assert (settings.max_queue_size, settings.instance_count, settings.frontends) == (13, 4, 3)
     assert settings.grpc_port == Settings.model_fields["grpc_port"].default
-    assert load_settings({}, None).queue_size == 12
-    assert load_settings({}, file).queue_size == 12
+    assert load_settings({}, None).max_queue_size == 12
+    assert load_settings({}, file).max_queue_size == 12
 
 
 @pytest.mark.parametrize("text", ["cpu,sim:310p", " cpu , sim:310p ", "cpu,,sim:310p,"])
@@ -55,10 +55,10 @@ def test_a_device_given_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"queue_size": 0}, ("queue_size", "0")),
+        ({"max_queue_size": 0}, ("max_queue_size", "0")),
         ({"grpc_port": 70000}, ("grpc_port", "70000")),
         ({"precision": "fp8"}, ("precision", "fp8")),
-        ({"drain_seconds": -1.0}, ("drain_seconds", "-1.0")),
+        ({"exit_timeout_seconds": -1.0}, ("exit_timeout_seconds", "-1.0")),
         ({"device": ()}, ("device", "at least one device")),
         ({"colour": "red"}, ("colour", "red")),
     ],
@@ -72,8 +72,8 @@ def test_a_wrong_setting_is_named_with_its_value(flags: dict[str, object], words
 def test_wrong_settings_from_other_sources_are_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"que_size.*77"):
         load_settings({}, toml(tmp_path, "que_size = 77\n"))
-    monkeypatch.setenv("REPSERVE_INSTANCES", "many")
-    with pytest.raises(SettingsError, match=r"instances.*'many'"):
+    monkeypatch.setenv("REPSERVE_INSTANCE_COUNT", "many")
+    with pytest.raises(SettingsError, match=r"instance_count.*'many'"):
         load_settings({}, None)
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.toml' is not there"):
         load_settings({}, tmp_path / "absent.toml")
     with pytest.raises(SettingsError, match=r"repserve\.toml is not valid TOML"):
-        load_settings({}, toml(tmp_path, "queue_size ="))
+        load_settings({}, toml(tmp_path, "max_queue_size ="))
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:

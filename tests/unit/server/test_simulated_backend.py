@@ -137,8 +137,8 @@ def test_scores_depend_on_the_bytes_of_an_image_only() -> None:
 
 def test_sizes_are_those_compiled_up_to_the_largest_batch() -> None:
     assert SimulatedDevice().backend.batch_sizes == (1, 16)
-    assert SimulatedDevice(max_batch=1).backend.batch_sizes == (1,)
-    assert SimulatedDevice(compiled_sizes=(1, 2, 4, 8, 16), max_batch=8).backend.batch_sizes == (1, 2, 4, 8)
+    assert SimulatedDevice(max_batch_size=1).backend.batch_sizes == (1,)
+    assert SimulatedDevice(compiled_sizes=(1, 2, 4, 8, 16), max_batch_size=8).backend.batch_sizes == (1, 2, 4, 8)
     assert SimulatedDevice().backend.classes == 1000
     assert SimulatedDevice().backend.simulated
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from repserve_server.supervisor.child import Child
     from repserve_server.supervisor.models import ModelVersion
 
-LIMITS = Settings(hang_seconds=2.0, load_seconds=60.0)
+LIMITS = Settings(liveness_timeout_seconds=2.0, load_timeout_seconds=60.0)
 
 
 def worker(asked_at: float | None, *, batch_seconds: float | None = 0.01, alive: bool = True) -> Worker:
@@ -72,7 +72,7 @@ def test_a_frontend_that_does_not_answer_is_named_once_with_its_silence() -> Non
     started = [(child, True) for child in frontends]
     assert list(hung_frontends(started, LIMITS, 10.0 + FRONTEND_SECONDS)) == []
     assert list(hung_frontends(started, LIMITS, 11.0 + FRONTEND_SECONDS)) == [(silent, 1.0 + FRONTEND_SECONDS)]
-    assert list(hung_frontends(started, Settings(hang_seconds=60.0), 12.0 + FRONTEND_SECONDS)) == []
+    assert list(hung_frontends(started, Settings(liveness_timeout_seconds=60.0), 12.0 + FRONTEND_SECONDS)) == []
 
 
 def test_a_frontend_has_more_time_to_start() -> None:

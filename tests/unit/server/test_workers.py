@@ -69,7 +69,7 @@ class FakeChild:
 
 class Harness:
     def __init__(self, instances: int = 1) -> None:
-        settings = Settings(instances=instances)
+        settings = Settings(instance_count=instances)
         folder = ModelFolder("m", Path("m"), ModelConfig(), versions=(VersionFolder(1, Path("m/1")),))
         self.model = ModelVersion(folder, folder.versions[0], settings)
         metrics = ServerMetrics(list)
@@ -182,7 +182,7 @@ def test_a_worker_that_hangs_in_loading_is_given_up_and_the_reason_says_so() -> 
         harness.child().asked_at = asyncio.get_running_loop().time() - 601.0
         harness.workers.kill_hung([harness.model])
         assert harness.model.state == "failed"
-        assert "still loading its model after 601 s (load_seconds)" in harness.model.reason
+        assert "still loading its model after 601 s (load_timeout_seconds)" in harness.model.reason
 
     run_async(test)
 

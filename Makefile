@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-convert lint format protos dashboards metrics-docs previews bench overload planner lock clean
+.PHONY: help demo serve test test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,12 +17,12 @@ help:  ## Show this list
 	@touch $@
 
 .venv/installed-convert: .venv/installed
-	@echo "Adding torch and scikit-learn to .venv (convert) ..."
+	@echo "Adding torch to .venv (convert) ..."
 	@$(PIP) --constraint constraints.txt --editable '.[server,bench,mlperf,traces,dev,convert]'
 	@touch $@
 
 demo: .venv/installed  ## Serve real images, replay a labelled set, print the guide's table
-	@$(BIN)/python -m repserve_bench.demo
+	@$(BIN)/python tools/demo.py
 
 serve: .venv/installed  ## Run the server on the bundled model repository
 	@$(BIN)/repserve serve --model-repository model_repo --device cpu
@@ -58,13 +58,16 @@ previews: .venv/installed  ## Draw the dashboards of a real run into docs/ (need
 	@PYTHONPATH=tests $(BIN)/python tests/preview_dashboards.py
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
-	@$(BIN)/python -m repserve_bench.performance $(if $(IMAGES),--images "$(IMAGES)")
+	@$(BIN)/python tools/performance.py $(if $(IMAGES),--images "$(IMAGES)")
 
 overload: .venv/installed  ## Offer the server five times what it can do; what is answered, refused, and how fast
-	@$(BIN)/python -m repserve_bench.overload
+	@$(BIN)/python tools/overload.py
 
 planner: .venv/installed  ## Simulate the planner against other policies; rewrite docs/planner.svg and its tables
-	@$(BIN)/python -m repserve_bench.planning.study
+	@$(BIN)/python -m planning.study
+
+digits: .venv/installed-convert  ## Train the bundled digits model anew
+	@$(BIN)/python -m digits.train --into model_repo/repvgg_digits
 
 lock: .venv/installed  ## Bring constraints.txt up to date; UPGRADE=--upgrade takes the newest versions that fit
 	@cp constraints.txt constraints.new

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from repserve_convert.digits.card import Evaluation
-    from repserve_convert.digits.pictures import Picture
+    from digits.card import Evaluation
+    from digits.pictures import Picture
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -33,7 +33,7 @@ def card() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
     """The shipped pictures with the shipped labels."""
-    from repserve_convert.digits.pictures import Picture
+    from digits.pictures import Picture
 
     lines = (line.split() for line in (FOLDER / "validation" / "val_label.txt").read_text().splitlines())
     images = FOLDER / "validation" / "images"
@@ -42,8 +42,8 @@ def pictures() -> list[Picture]:
 
 @pytest.fixture(scope="module")
 def trained(pictures: list[Picture]) -> Evaluation:
-    from repserve_convert.digits.card import evaluate
-    from repserve_convert.digits.training import CLASSES, VARIANT
+    from digits.card import evaluate
+    from digits.training import CLASSES, VARIANT
     from repserve_convert.train_network import RepVGG
 
     network = RepVGG(VARIANT, CLASSES)
@@ -66,7 +66,7 @@ def test_no_prediction_is_a_near_tie(card: dict[str, Any], trained: Evaluation) 
 
 
 def test_the_shipped_model_is_the_converted_weights(trained: Evaluation, pictures: list[Picture]) -> None:
-    from repserve_convert.digits.card import evaluate_onnx
+    from digits.card import evaluate_onnx
 
     shipped = evaluate_onnx(MODEL, pictures)
     np.testing.assert_array_equal(shipped.predictions, trained.predictions)
@@ -74,8 +74,8 @@ def test_the_shipped_model_is_the_converted_weights(trained: Evaluation, picture
 
 
 def test_converting_the_weights_again_gives_the_shipped_model(tmp_path: Path, pictures: list[Picture]) -> None:
-    from repserve_convert.digits.card import evaluate_onnx
-    from repserve_convert.digits.training import VARIANT
+    from digits.card import evaluate_onnx
+    from digits.training import VARIANT
     from repserve_convert.graph import build_model, save_model
     from repserve_convert.reparameterise import reparameterise
     from repserve_convert.weights import load_pth
@@ -88,7 +88,7 @@ def test_converting_the_weights_again_gives_the_shipped_model(tmp_path: Path, pi
 
 
 def test_held_out_pictures_are_those_of_the_split(card: dict[str, Any], pictures: list[Picture]) -> None:
-    from repserve_convert.digits.pictures import load_pictures
+    from digits.pictures import load_pictures
 
     split = load_pictures(card["seed"])
     drawn = [(picture.name, picture.label) for picture in split.held_out]
@@ -103,7 +103,7 @@ def test_the_folder_is_complete_and_small(pictures: list[Picture]) -> None:
     assert images == sorted(picture.name for picture in pictures)
     assert sum(len(picture.jpeg) for picture in pictures) < 1_000_000
     assert len((FOLDER / "labels.txt").read_text().splitlines()) == 10
-    assert tomllib.loads((FOLDER / "model.toml").read_text())["setup_command"].endswith("model_repo/repvgg_digits")
+    assert tomllib.loads((FOLDER / "model.toml").read_text())["setup_command"] == "make digits"
 
 
 def test_pictures_have_several_shapes(pictures: list[Picture]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from harness import MODEL_REPOSITORY, wait_until
+from harness import MODEL_REPOSITORY, ROOT, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_demo_serves_the_card_s_predictions_prints_the_table_and_leaves_noth
     )
     mark = uuid.uuid4().hex
     with subprocess.Popen(
-        [sys.executable, "-m", "repserve_bench.demo"],
+        [sys.executable, str(ROOT / "tools" / "demo.py")],
         cwd=tmp_path,
         env={**os.environ, MARK: mark},
         stdout=subprocess.PIPE,

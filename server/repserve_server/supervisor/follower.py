@@ -30,10 +30,9 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled; in the modes ``none`` and ``explicit`` there is nothing to do."""
-        mode = self._settings.model_control_mode
-        if mode in ("none", "explicit"):
+        if self._settings.model_control_mode in ("none", "explicit"):
             return
-        noticing = asyncio.create_task(self._notice(mode))
+        noticing = asyncio.create_task(self._notice())
         try:
             waiting = False
             while True:
@@ -44,8 +43,9 @@ class Follower:
         finally:
             noticing.cancel()
 
-    async def _notice(self, mode: Literal["poll", "watch"]) -> None:
+    async def _notice(self) -> None:
         root, seconds = self._settings.model_repository, self._settings.repository_poll_seconds
+        mode: Literal["poll", "watch"] = "poll" if self._settings.model_control_mode == "poll" else "watch"
         async for _ in changes(root, mode, seconds):
             self._noticed.set()
 

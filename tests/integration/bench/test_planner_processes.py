@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from repserve_bench.planning.comparison import points, run_points
-from repserve_bench.planning.devices import GUIDE_310P
+from planning.comparison import points, run_points
+from planning.devices import GUIDE_310P
 
 
 def test_points_are_simulated_in_other_processes_as_in_this_one() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from repserve_bench.demo import compare_predictions
+from demo import compare_predictions
 from repserve_bench.predictions import Prediction
 from repserve_client.results import RankedClass
 

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from repserve_bench.dataset import Sample
-from repserve_bench.performance import (
+from performance import (
     CpuBound,
     ServedFigures,
     figures_table,
     preprocessing_cpu_seconds,
     print_bound,
 )
+from repserve_bench.dataset import Sample
 from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from repserve_bench.planning.comparison import Comparison, Estimate, Point, collect, points
-from repserve_bench.planning.devices import DEVICES, GUIDE_310P, GUIDE_DEVICES, MODEL_ZOO_310
-from repserve_bench.planning.policies import BASELINES, PAD, PLANNER, PLANNER_GEARS, SINGLE, SOONEST, WAIT
-from repserve_bench.planning.simulation import Figures
-from repserve_bench.planning.study import ALLOWED_EXCESS
+from planning.comparison import Comparison, Estimate, Point, collect, points
+from planning.devices import DEVICES, GUIDE_310P, GUIDE_DEVICES, MODEL_ZOO_310
+from planning.policies import BASELINES, PAD, PLANNER, PLANNER_GEARS, SINGLE, SOONEST, WAIT
+from planning.simulation import Figures
+from planning.study import ALLOWED_EXCESS
 
 if TYPE_CHECKING:
-    from repserve_bench.planning.devices import Device
+    from planning.devices import Device
 
 SHORT = 8_000
 """Images a point: chance then moves a 99th percentile by some percent, but hardly the difference between policies that

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from repserve_bench.planning.devices import DEVICES, GUIDE_310P
-from repserve_bench.planning.policies import (
+from planning.devices import DEVICES, GUIDE_310P
+from planning.policies import (
     PAD,
     PLANNER,
     PLANNER_GEARS,
@@ -19,14 +19,14 @@ from repserve_bench.planning.policies import (
     FixedSize,
     make_policy,
 )
-from repserve_bench.planning.simulation import Figures, poisson_arrivals, simulate
+from planning.simulation import Figures, poisson_arrivals, simulate
 from unit.server.worker_harness import LoopFrontend, LoopHarness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from repserve_bench.planning.devices import Device
-    from repserve_bench.planning.policies import Policy
+    from planning.devices import Device
+    from planning.policies import Policy
     from repserve_server.worker.planner import Plan
 
 SECONDS = {1: 1.0, 16: 4.0}

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from repserve_bench.planning import study
-from repserve_bench.planning.comparison import Comparison, Estimate, collect, points
-from repserve_bench.planning.devices import DEVICES, GUIDE_310P, GUIDE_DEVICES
-from repserve_bench.planning.page import BEGIN, END, PageError, results_text, write_results
-from repserve_bench.planning.plot import draw
-from repserve_bench.planning.policies import PLANNER, POLICIES, SINGLE
-from repserve_bench.planning.tables import (
+from planning import study
+from planning.comparison import Comparison, Estimate, collect, points
+from planning.devices import DEVICES, GUIDE_310P, GUIDE_DEVICES
+from planning.page import BEGIN, END, PageError, results_text, write_results
+from planning.plot import draw
+from planning.policies import PLANNER, POLICIES, SINGLE
+from planning.tables import (
     gain_rows,
     latency_rows,
     markdown_table,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from repserve_bench.planning.comparison import Point
-    from repserve_bench.planning.simulation import Figures
+    from planning.comparison import Point
+    from planning.simulation import Figures
 
 LOADS = (0.1, 0.5)
 PAGE = f"# Title\n\nbefore\n\n{BEGIN}\n\nold figures\n\n{END}\n\nafter\n"

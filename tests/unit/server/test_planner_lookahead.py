@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repserve_bench.planning.simulation import poisson_arrivals, simulate
+from planning.simulation import poisson_arrivals, simulate
 from repserve_server.backends.published import PUBLISHED_DEVICES
 from repserve_server.channel.messages import CloseReason
 from repserve_server.worker.lookahead import PATIENCE, _poisson, _value_of, finish_times, look_ahead

@@ -7,13 +7,13 @@ from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from repserve_bench.planning.devices import LARGEST
+from planning.devices import LARGEST
 from repserve_server.channel.messages import CloseReason
 from repserve_server.worker.arrival_rate import ArrivalRate
 from repserve_server.worker.planner import BatchCosts, Plan, plan
 
 if TYPE_CHECKING:
-    from repserve_bench.planning.devices import Device
+    from planning.devices import Device
 
 DELAY = 2e-3
 """Seconds that the fixed delay waits for a batch to fill."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from repserve_bench.planning.policies import PAD, PLANNER, PLANNER_GEARS, POLICIES, SINGLE, SOONEST, WAIT
+from planning.policies import PAD, PLANNER, PLANNER_GEARS, POLICIES, SINGLE, SOONEST, WAIT
 from repserve_server.files import write_whole
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from repserve_bench.planning.comparison import Comparison
+    from planning.comparison import Comparison
 
 COLOURS = {
     PLANNER: "#0072b2",

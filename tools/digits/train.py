@@ -1,4 +1,4 @@
-"""``python -m repserve_convert.digits.train``: train the digits network and write its model folder."""
+"""``python -m digits.train``: train the digits network and write its model folder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from repserve_convert.digits.card import card_text, evaluate, evaluate_onnx, model_card
-from repserve_convert.digits.pictures import load_pictures
-from repserve_convert.digits.training import CLASSES, VARIANT, train
+from digits.card import card_text, evaluate, evaluate_onnx, model_card
+from digits.pictures import load_pictures
+from digits.training import CLASSES, VARIANT, train
 from repserve_convert.errors import ConversionError
 from repserve_convert.graph import build_model, save_model
 from repserve_convert.reparameterise import reparameterise
@@ -23,12 +23,12 @@ from repserve_convert.weights import load_pth
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from repserve_convert.digits.pictures import Picture
+    from digits.pictures import Picture
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MODEL_TOML = """\
 description = "A small RepVGG that reads handwritten digits, with held-out pictures and a model card"
-setup_command = "python -m repserve_convert.digits.train --into model_repo/repvgg_digits"
+setup_command = "make digits"
 """
 
 

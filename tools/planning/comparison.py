@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repserve_bench.planning.policies import BASELINES, POLICIES, SINGLE, make_policy
-from repserve_bench.planning.simulation import Figures, poisson_arrivals, simulate
+from planning.policies import BASELINES, POLICIES, SINGLE, make_policy
+from planning.simulation import Figures, poisson_arrivals, simulate
 from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from repserve_bench.planning.devices import Device
+    from planning.devices import Device
 
 LOADS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95)
 """Shares of what the device runs in full batches of 16."""

@@ -1,4 +1,4 @@
-"""A pretended device, slow enough to be the limit on any machine: ``--runtime repserve_bench.slow_device:Device``.
+"""A pretended device, slow enough to be the limit on any machine: ``--runtime slow_device:Device``.
 
 It says that it is simulated wherever it is named.
 """

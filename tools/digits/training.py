@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from digits.preprocessing import GUIDE, crop_picture
 from repserve_convert.architecture import find_variant
-from repserve_convert.digits.preprocessing import GUIDE, crop_picture
 from repserve_convert.train_network import RepVGG
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from repserve_convert.digits.pictures import Picture
+    from digits.pictures import Picture
 
 VARIANT = find_variant("digits")
 CLASSES = 10

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from repserve_convert.digits.preprocessing import crop_picture, normalise
+from digits.preprocessing import crop_picture, normalise
 from repserve_convert.errors import require
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from repserve_convert.digits.pictures import Picture
+    from digits.pictures import Picture
     from repserve_convert.train_network import RepVGG
 
 BATCH_SIZE = 60
@@ -155,5 +155,5 @@ any machine; it is not meant for other pictures.
 in float32 must give the same ones. The data set is by E. Alpaydin and C. Kaynak (UCI Machine Learning
 Repository, 1998, <https://doi.org/10.24432/C50P49>, CC BY 4.0).
 
-To make this folder anew: `python -m repserve_convert.digits.train --into model_repo/repvgg_digits`
+To make this folder anew: `make digits`
 """

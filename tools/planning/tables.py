@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from repserve_bench.planning.policies import BASELINES, PLANNER, PLANNER_GEARS, POLICIES, SOONEST
+from planning.policies import BASELINES, PLANNER, PLANNER_GEARS, POLICIES, SOONEST
 from repserve_server.worker.planner import BatchCosts, plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from repserve_bench.planning.comparison import Comparison, Estimate
+    from planning.comparison import Comparison, Estimate
 
 COMPARED = (PLANNER, PLANNER_GEARS)
 """What has to keep up with the baselines."""

@@ -34,7 +34,7 @@ from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
 if TYPE_CHECKING:
     from repserve_protos.v1.classification_pb2_grpc import ClassificationAsyncStub
 
-RUNTIME = "repserve_bench.slow_device:Device"
+RUNTIME = "slow_device:Device"
 SIDE = 8
 MODEL_TOML = f"[preprocessing]\nresize = {SIDE}\ncrop = {SIDE}\n"
 CAPACITY_SECONDS = 4.0

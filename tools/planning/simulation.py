@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from repserve_bench.planning.policies import Policy
+    from planning.policies import Policy
 
 WARM_UP = 0.1
 """Share of the arrivals, from the start, that is left out of the figures."""

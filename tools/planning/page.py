@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repserve_bench.planning.devices import GUIDE_DEVICES
-from repserve_bench.planning.policies import POLICIES, SINGLE
-from repserve_bench.planning.tables import (
+from planning.devices import GUIDE_DEVICES
+from planning.policies import POLICIES, SINGLE
+from planning.tables import (
     batch_rows,
     gain_rows,
     latency_rows,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from repserve_bench.planning.comparison import Comparison
+    from planning.comparison import Comparison
 
 BEGIN = "<!-- results of `make planner` -->"
 END = "<!-- end of the results -->"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from planning.comparison import LOADS, MOST_SEEDS, collect, points, run_points
+from planning.devices import DEVICES
+from planning.page import PageError, results_text, write_results
+from planning.plot import draw
+from planning.simulation import WARM_UP
+from planning.tables import COMPARED, gain_rows, latency_rows, rich_table, rule_rows, share_rows
 from repserve_bench.command import INTERRUPTED, make_console
-from repserve_bench.planning.comparison import LOADS, MOST_SEEDS, collect, points, run_points
-from repserve_bench.planning.devices import DEVICES
-from repserve_bench.planning.page import PageError, results_text, write_results
-from repserve_bench.planning.plot import draw
-from repserve_bench.planning.simulation import WARM_UP
-from repserve_bench.planning.tables import COMPARED, gain_rows, latency_rows, rich_table, rule_rows, share_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from repserve_bench.planning.comparison import Comparison
+    from planning.comparison import Comparison
 
 ALLOWED_EXCESS = 0.05
 """The planner's 99th percentile may be above that of the best other policy by this share."""

@@ -215,7 +215,7 @@ def test_a_queue_that_is_no_more_leaves_no_series() -> None:
 
 
 def test_the_cpu_time_of_a_process_that_is_gone_does_not_fall() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "sum(range(5_000_000)); input()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", "sum(range(50_000_000)); input()"], stdin=subprocess.PIPE)
     collector, registry = ProcessCollector(), CollectorRegistry()
     registry.register(collector)
     collector.add(process.pid, "worker")

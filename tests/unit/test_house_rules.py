@@ -23,6 +23,7 @@ PACKAGES = {
     "repserve_convert": ROOT / "convert",
 }
 SERVER = "repserve_server"
+PROTOCOLS = f"{SERVER}.protocols"
 
 FLOORS = {
     "errors": 1,
@@ -157,9 +158,24 @@ def test_the_server_imports_downstairs() -> None:
     assert violations(server_modules(), allowed) == []
 
 
-def test_only_protocols_know_grpc_and_protobuf() -> None:
-    chosen = [module for module in server_modules() if room(module) != "protocols"]
+def test_only_the_grpc_protocol_knows_grpc_and_protobuf() -> None:
+    chosen = [module for module in server_modules() if not module.startswith(f"{PROTOCOLS}.grpc")]
     assert violations(chosen, lambda _, entry: entry.package not in RPC_PACKAGES) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "strangers"),
+    [
+        ("kserve", ("grpc", "http", "console")),
+        ("http", ("grpc",)),
+        ("grpc", ("http", "console")),
+    ],
+)
+def test_one_wire_does_not_know_the_other(folder: str, strangers: tuple[str, ...]) -> None:
+    chosen = [module for module in server_modules() if module.startswith(f"{PROTOCOLS}.{folder}")]
+    unknown = (*(f"{PROTOCOLS}.{stranger}" for stranger in strangers), *(["aiohttp"] if "http" in strangers else []))
+    assert chosen
+    assert violations(chosen, lambda _, entry: not entry.target.startswith(unknown)) == []
 
 
 def test_only_workers_run_models() -> None:

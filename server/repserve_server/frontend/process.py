@@ -27,12 +27,12 @@ from repserve_server.frontend.regions import FrontendRegions
 from repserve_server.logs import configure_logging, set_log_level
 from repserve_server.metrics import take_snapshot
 from repserve_server.process import become_child
-from repserve_server.protocols.classification import ClassificationService
-from repserve_server.protocols.grpc_server import create_grpc_server
-from repserve_server.protocols.health import Health
-from repserve_server.protocols.inference_core import InferenceCore
-from repserve_server.protocols.inference_v2 import InferenceService
-from repserve_server.protocols.rest_server import RestServer
+from repserve_server.protocols.grpc.classification import ClassificationService
+from repserve_server.protocols.grpc.health import Health
+from repserve_server.protocols.grpc.inference import InferenceService
+from repserve_server.protocols.grpc.server import create_grpc_server
+from repserve_server.protocols.http.server import RestServer
+from repserve_server.protocols.kserve.core import InferenceCore
 
 logger = logging.getLogger(__name__)
 

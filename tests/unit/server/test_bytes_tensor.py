@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repserve_server.errors import InvalidRequestError
-from repserve_server.protocols.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from repserve_protos.v1 import classification_pb2 as pb
-from repserve_server.protocols.classification import ClassificationService
+from repserve_server.protocols.grpc.classification import ClassificationService
 from unit.server.queue_harness import WAIT_SECONDS, run_async, settle
 from unit.server.test_dataplane import DataplaneHarness
 

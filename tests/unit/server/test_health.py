@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from repserve_server.dataplane.models import ModelInfo, ModelState, ModelTable
-from repserve_server.protocols.health import CLASSIFICATION, INFERENCE, OVERALL, Health
+from repserve_server.protocols.grpc.health import CLASSIFICATION, INFERENCE, OVERALL, Health
 from unit.server.queue_harness import run_async, settle
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

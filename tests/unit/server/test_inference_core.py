@@ -17,9 +17,9 @@ from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo
 from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import DeadlineError, InvalidRequestError, ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
-from repserve_server.protocols.bytes_tensor import join_elements, split_elements
-from repserve_server.protocols.inference_core import InferenceCore
-from repserve_server.protocols.tensors import (
+from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.kserve.core import InferenceCore
+from repserve_server.protocols.kserve.tensors import (
     InferenceRequest,
     InferenceResponse,
     InputTensor,

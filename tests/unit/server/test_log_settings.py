@@ -8,7 +8,7 @@ import pytest
 
 from repserve_server.dataplane.administration import LogLevel
 from repserve_server.errors import InvalidRequestError
-from repserve_server.protocols.log_settings import SettingValue, read_level, write_settings
+from repserve_server.protocols.kserve.log_settings import SettingValue, read_level, write_settings
 
 
 @pytest.mark.parametrize("level", get_args(LogLevel))

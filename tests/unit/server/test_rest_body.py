@@ -11,11 +11,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from repserve_server.dataplane.metrics import FrontendMetrics
-from repserve_server.protocols import rest_v2
-from repserve_server.protocols.inference_core import IndexEntry, InferenceCore
-from repserve_server.protocols.page import PageRoutes
-from repserve_server.protocols.rest_server import create_application
-from repserve_server.protocols.rest_v2 import RestRoutes
+from repserve_server.protocols.console.page import PageRoutes
+from repserve_server.protocols.http import routes
+from repserve_server.protocols.http.routes import RestRoutes
+from repserve_server.protocols.http.server import create_application
+from repserve_server.protocols.kserve.core import IndexEntry, InferenceCore
 from unit.server.queue_harness import run_async
 
 
@@ -37,7 +37,7 @@ async def connect() -> TestClient[web.Request, web.Application]:
 
 def test_a_body_that_does_not_come_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        monkeypatch.setattr(rest_v2, "BODY_SECONDS", 0.1)
+        monkeypatch.setattr(routes, "BODY_SECONDS", 0.1)
         client = await connect()
         reader, writer = await asyncio.open_connection(client.host, client.port)
         writer.write(b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

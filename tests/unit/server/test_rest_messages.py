@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repserve_server.errors import InferenceError, InvalidRequestError
-from repserve_server.protocols.bytes_tensor import join_elements, split_elements
-from repserve_server.protocols.rest_messages import read_request, write_response
-from repserve_server.protocols.tensors import (
+from repserve_server.protocols.http.messages import read_request, write_response
+from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.kserve.tensors import (
     InferenceRequest,
     InferenceResponse,
     OutputTensor,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from repserve_server import errors
 from repserve_server.backends.base import BackendError
 from repserve_server.errors import ImageError, QueueFullError, RepServeError, Status
-from repserve_server.protocols.status import STATUS_DETAILS_KEY, grpc_code, to_rpc_status, trailing_metadata
+from repserve_server.protocols.grpc.status import STATUS_DETAILS_KEY, grpc_code, to_rpc_status, trailing_metadata
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, RepServeError)] + [
     BackendError

@@ -12,16 +12,16 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from repserve_server.errors import RepServeError, Status
+from repserve_server.protocols.console.page import PageRoutes
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.openapi import describe_routes
-from repserve_server.protocols.page import PageRoutes
-from repserve_server.protocols.rest_v2 import OWN_ID, RestRoutes
+from repserve_server.protocols.http.openapi import describe_routes
+from repserve_server.protocols.http.routes import OWN_ID, RestRoutes
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
     from repserve_server.dataplane.tracing import Tracing
-    from repserve_server.protocols.inference_core import InferenceCore
-    from repserve_server.protocols.rest_v2 import Handler
+    from repserve_server.protocols.http.routes import Handler
+    from repserve_server.protocols.kserve.core import InferenceCore
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request, decompressed; the same as of a gRPC message."""

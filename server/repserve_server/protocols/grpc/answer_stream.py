@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from repserve_server.errors import DrainingError
-from repserve_server.protocols.calls import Context, abort, headers_of
+from repserve_server.protocols.grpc.calls import Context, abort, headers_of
 
 WINDOW = 1024
 """Requests of one stream that may be unanswered; the next is taken when an answer has left for the client."""

@@ -8,15 +8,13 @@ from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from repserve_server.dataplane.administration import Region
 from repserve_server.errors import InvalidRequestError, NotAllowedError
-from repserve_server.protocols.calls import Context, answered
-from repserve_server.protocols.inference_messages import write_config, write_metadata, write_statistics
-from repserve_server.protocols.log_settings import SettingValue, read_level, write_settings
+from repserve_server.protocols.grpc.calls import Context, answered
+from repserve_server.protocols.grpc.inference_messages import write_config, write_metadata, write_statistics
+from repserve_server.protocols.kserve.core import NO_CUDA, NO_TRACE
+from repserve_server.protocols.kserve.log_settings import SettingValue, read_level, write_settings
 
 if TYPE_CHECKING:
-    from repserve_server.protocols.inference_core import InferenceCore
-
-NO_CUDA = "this server has no CUDA memory; use system shared memory, or send the tensors"
-NO_TRACE = "this server has no trace settings to change"
+    from repserve_server.protocols.kserve.core import InferenceCore
 
 _SETTING_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 

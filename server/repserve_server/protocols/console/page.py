@@ -10,8 +10,8 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.models import ModelInfo
-    from repserve_server.protocols.inference_core import InferenceCore
-    from repserve_server.protocols.rest_v2 import Handler
+    from repserve_server.protocols.http.routes import Handler
+    from repserve_server.protocols.kserve.core import InferenceCore
 
 STATE_PATH = "/page/state"
 HEADERS = {

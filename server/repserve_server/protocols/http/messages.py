@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from repserve_server.errors import InferenceError, InvalidRequestError
-from repserve_server.protocols.bytes_tensor import join_elements, split_elements
-from repserve_server.protocols.tensors import (
+from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.kserve.tensors import (
     BYTE_SIZE,
     OFFSET,
     REGION,

@@ -14,15 +14,15 @@ from aiohttp.http_exceptions import ContentEncodingError
 
 from repserve_server.dataplane.administration import Region
 from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RepServeError
-from repserve_server.protocols.calls import finish
-from repserve_server.protocols.inference_queries import NO_CUDA, NO_TRACE
-from repserve_server.protocols.log_settings import read_level, write_settings
-from repserve_server.protocols.rest_messages import HEADER_LENGTH, read_request, write_response
+from repserve_server.protocols.accounting import finish
+from repserve_server.protocols.http.messages import HEADER_LENGTH, read_request, write_response
+from repserve_server.protocols.kserve.core import NO_CUDA, NO_TRACE
+from repserve_server.protocols.kserve.log_settings import read_level, write_settings
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
     from repserve_server.dataplane.tracing import RequestSpan, Tracing
-    from repserve_server.protocols.inference_core import InferenceCore
+    from repserve_server.protocols.kserve.core import InferenceCore
     from repserve_server.statistics import Duration, ModelStatistics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

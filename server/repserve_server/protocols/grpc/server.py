@@ -8,9 +8,9 @@ from grpc_reflection.v1alpha import reflection
 
 from repserve_protos.inference.grpc_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from repserve_protos.v1.classification_pb2_grpc import add_ClassificationServicer_to_server
-from repserve_server.protocols.classification import ClassificationService
-from repserve_server.protocols.health import CLASSIFICATION, INFERENCE, Health
-from repserve_server.protocols.inference_v2 import InferenceService
+from repserve_server.protocols.grpc.classification import ClassificationService
+from repserve_server.protocols.grpc.health import CLASSIFICATION, INFERENCE, Health
+from repserve_server.protocols.grpc.inference import InferenceService
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Of a gRPC message; the library's own limit of 4 MB is less than one large photo."""

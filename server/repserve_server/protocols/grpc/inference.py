@@ -7,17 +7,18 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from repserve_protos.inference import grpc_service_pb2 as pb
-from repserve_server.protocols.answer_stream import AnswerStream, serve_stream
-from repserve_server.protocols.calls import Context, begin_span, counted, finish
+from repserve_server.protocols.accounting import finish
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.inference_messages import read_request, write_response
-from repserve_server.protocols.inference_queries import InferenceQueries
+from repserve_server.protocols.grpc.answer_stream import AnswerStream, serve_stream
+from repserve_server.protocols.grpc.calls import Context, begin_span, counted
+from repserve_server.protocols.grpc.inference_messages import read_request, write_response
+from repserve_server.protocols.grpc.inference_queries import InferenceQueries
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics
     from repserve_server.dataplane.tracing import RequestSpan, Tracing
     from repserve_server.errors import RepServeError
-    from repserve_server.protocols.inference_core import InferenceCore
+    from repserve_server.protocols.kserve.core import InferenceCore
 
 _MARK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 """A client that counts several answers to a request asks for the first, and finds the last by the second."""

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from repserve_server.errors import RepServeError
+from repserve_server.protocols.accounting import finish
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.status import grpc_code, trailing_metadata
+from repserve_server.protocols.grpc.status import grpc_code, trailing_metadata
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import MethodMetrics
@@ -37,13 +38,6 @@ def headers_of(context: Context) -> dict[str, str]:
 def begin_span(tracing: Tracing | None, method: str, context: Context) -> RequestSpan | None:
     """The span of an RPC that arrives now; None when it is not traced."""
     return None if tracing is None else tracing.begin(method, headers_of(context))
-
-
-def finish(metrics: MethodMetrics, span: RequestSpan | None, code: str, started: float, rejection: str = "") -> None:
-    """Count a request that ended with this status, refused for this reason if it was, and end its span."""
-    metrics.count(code, time.monotonic() - started, rejection)
-    if span is not None:
-        span.end(code)
 
 
 async def abort(context: Context, error: RepServeError) -> NoReturn:

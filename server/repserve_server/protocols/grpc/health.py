@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.models import ModelTable
-    from repserve_server.protocols.calls import Context
+    from repserve_server.protocols.grpc.calls import Context
 
 OVERALL = ""
 CLASSIFICATION = "repserve.v1.Classification"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from repserve_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from repserve_server.protocols.tensors import Buffer
+    from repserve_server.protocols.kserve.tensors import Buffer
 
 _LENGTH = struct.Struct("<I")
 

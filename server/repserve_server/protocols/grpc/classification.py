@@ -11,11 +11,12 @@ from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
 from repserve_server.errors import InvalidRequestError
-from repserve_server.protocols.answer_stream import AnswerStream, serve_stream
-from repserve_server.protocols.calls import Context, begin_span, counted, finish
-from repserve_server.protocols.conversion import model_to_message, to_response
+from repserve_server.protocols.accounting import finish
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.status import to_rpc_status
+from repserve_server.protocols.grpc.answer_stream import AnswerStream, serve_stream
+from repserve_server.protocols.grpc.calls import Context, begin_span, counted
+from repserve_server.protocols.grpc.classification_messages import model_to_message, to_response
+from repserve_server.protocols.grpc.status import to_rpc_status
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.metrics import FrontendMetrics

@@ -8,7 +8,7 @@ from google.protobuf import json_format
 
 from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_server.errors import InvalidRequestError
-from repserve_server.protocols.tensors import (
+from repserve_server.protocols.kserve.tensors import (
     BYTE_SIZE,
     OFFSET,
     REGION,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from repserve_server.protocols.model_description import ModelMetadata, TensorMetadata
+    from repserve_server.protocols.kserve.metadata import ModelMetadata, TensorMetadata
     from repserve_server.statistics import Duration, ModelStatistics
 
 CLASSIFICATION = "classification"

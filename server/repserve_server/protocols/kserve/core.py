@@ -15,8 +15,8 @@ from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.administration import Administration, Region
 from repserve_server.dataplane.call import Call
 from repserve_server.errors import InvalidRequestError, ModelNotFoundError
-from repserve_server.protocols.bytes_tensor import join_elements, split_elements
-from repserve_server.protocols.model_description import (
+from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.kserve.metadata import (
     IMAGE,
     PIXELS,
     ModelMetadata,
@@ -26,7 +26,7 @@ from repserve_server.protocols.model_description import (
     inputs_of,
     output_of,
 )
-from repserve_server.protocols.tensors import (
+from repserve_server.protocols.kserve.tensors import (
     Buffer,
     InferenceRequest,
     InferenceResponse,
@@ -55,6 +55,8 @@ EXTENSIONS = (
     "logging",
 )
 """By the names of Triton's documentation of the protocol's extensions."""
+NO_CUDA = "this server has no CUDA memory; use system shared memory, or send the tensors"
+NO_TRACE = "this server has no trace settings to change"
 HIGHEST_PRIORITY = 1
 _BYTES_A_VALUE = {"UINT8": 1, "FP32": 4}
 _INDEX_STATES: dict[ModelState, Literal["READY", "LOADING"]] = {"ready": "READY", "loading": "LOADING"}

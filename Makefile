@@ -55,7 +55,7 @@ metrics-docs: .venv/installed  ## Generate docs/metrics.md from the code and fro
 	@$(BIN)/python tools/generate_metrics_docs.py
 
 previews: .venv/installed  ## Draw the dashboards of a real run into docs/ (needs Prometheus)
-	@PYTHONPATH=tests $(BIN)/python tests/preview_dashboards.py
+	@PYTHONPATH=tests $(BIN)/python tests/support/preview_dashboards.py
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
 	@$(BIN)/python tools/performance.py $(if $(IMAGES),--images "$(IMAGES)")

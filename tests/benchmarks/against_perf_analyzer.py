@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import DIGIT_IMAGES, MODEL_REPOSITORY, RunningServer
-from perf_analyzer import PerfAnalyzer, find_perf_analyzer
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
 from repserve_bench.inference_metadata import describe_model
 from repserve_bench.load import LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
+from support.harness import DIGIT_IMAGES, MODEL_REPOSITORY, RunningServer
+from support.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 
 IMAGES = 64
 WINDOW_MILLISECONDS = 1500

@@ -19,7 +19,7 @@ from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from reference_preprocessing import reference_tensor
+from support.reference_preprocessing import reference_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from repserve_convert.names import to_timm
 from repserve_convert.reparameterise import DeployedWeights, reparameterise
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
-from train_networks import network_with_random_statistics, torch_logits
+from support.train_networks import network_with_random_statistics, torch_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

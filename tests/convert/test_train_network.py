@@ -10,7 +10,7 @@ from repserve_convert.architecture import VARIANTS
 from repserve_convert.errors import ConversionError
 from repserve_convert.random_weights import random_state
 from repserve_convert.weights import load_pth
-from train_networks import CLASSES, network_with_random_statistics, torch_logits
+from support.train_networks import CLASSES, network_with_random_statistics, torch_logits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import ROOT
-from pages import Workplace, commands, flags_of, own_commands
+from support.harness import ROOT
+from support.pages import Workplace, commands, flags_of, own_commands
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from harness import MODEL_REPOSITORY, ROOT, wait_until
+from support.harness import MODEL_REPOSITORY, ROOT, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

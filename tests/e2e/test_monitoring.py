@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from harness import DIGITS, RunningServer, repserve, wait_until
-from monitoring import (
+from repserve_protos.v1 import classification_pb2 as pb
+from support.harness import DIGITS, RunningServer, repserve, wait_until
+from support.monitoring import (
     DASHBOARDS,
     NO_PROMETHEUS,
     PROMETHEUS,
@@ -24,7 +25,6 @@ from monitoring import (
     dashboard_queries,
     rules,
 )
-from repserve_protos.v1 import classification_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

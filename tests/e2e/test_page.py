@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import Visit, chromium, needs_chromium
-from harness import DIGIT_IMAGES, DIGITS, RunningServer, card_predictions, digit_files, repserve, wait_until
+from support.browser import Visit, chromium, needs_chromium
+from support.harness import DIGIT_IMAGES, DIGITS, RunningServer, card_predictions, digit_files, repserve, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

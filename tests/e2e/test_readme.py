@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import ROOT, RunningServer
-from pages import Workplace, commands, fenced, flags_of, own_commands
+from support.harness import ROOT, RunningServer
+from support.pages import Workplace, commands, fenced, flags_of, own_commands
 
 if TYPE_CHECKING:
     from pathlib import Path

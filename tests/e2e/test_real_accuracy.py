@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import RunningServer, repserve
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import standin_environment, write_om
+from support.harness import RunningServer, repserve
+from support.standin_models import standin_environment, write_om
 
 IMAGE_SETS = ("imagenet_val20", "imagenet_val650_227", "imagenet_train200")
 DATA = Path(os.environ.get("REPSERVE_REAL_DATA", ""))

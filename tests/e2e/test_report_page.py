@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from browser import Visit, chromium, needs_chromium
-from harness import DIGITS, RunningServer
 from repserve_bench.cli import bench
+from support.browser import Visit, chromium, needs_chromium
+from support.harness import DIGITS, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path

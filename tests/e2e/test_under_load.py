@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import RunningServer, wait_until
-from load_on_server import Load
-from versioned_runtime import add_version, make_model
+from support.harness import RunningServer, wait_until
+from support.load_on_server import Load
+from support.versioned_runtime import add_version, make_model
 
-RUNTIME = ("--runtime", "versioned_runtime:Runtime")
+RUNTIME = ("--runtime", "support.versioned_runtime:Runtime")
 KILLS = 20
 
 

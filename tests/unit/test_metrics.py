@@ -16,8 +16,6 @@ import repserve_bench.metrics
 import repserve_server.dataplane.metrics
 import repserve_server.supervisor.metrics
 import repserve_server.worker.metrics
-from harness import ROOT
-from monitoring import DASHBOARDS, dashboard_queries, rules
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.metrics import BenchCollector
 from repserve_bench.tally import Tally
@@ -28,6 +26,8 @@ from repserve_server.errors import RepServeError
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.questions import FIGURES
 from repserve_server.worker.metrics import WorkerMetrics
+from support.harness import ROOT
+from support.monitoring import DASHBOARDS, dashboard_queries, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

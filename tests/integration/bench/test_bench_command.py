@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from fake_server import FakeServer, Refusal, default_answer
 from repserve_bench.cli import bench
+from support.fake_server import FakeServer, Refusal, default_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

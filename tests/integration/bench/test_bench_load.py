@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from fake_server import FakeServer, Refusal, StreamBreak, default_answer
 from repserve_bench.dataset import Sample
 from repserve_bench.load import LoadError, LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
+from support.fake_server import FakeServer, Refusal, StreamBreak, default_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

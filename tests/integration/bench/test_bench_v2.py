@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import DIGITS, RunningServer, card_predictions
 from repserve_bench.cli import bench
 from repserve_bench.inference_metadata import describe_model
 from repserve_bench.load import LoadError
 from repserve_bench.predictions import read_predictions
+from support.harness import DIGITS, RunningServer, card_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

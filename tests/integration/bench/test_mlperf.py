@@ -10,10 +10,10 @@ import grpc
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_server import FakeServer, Refusal
-from harness import DIGITS, RunningServer
 from repserve_bench.cli import bench
 from repserve_bench.mlperf.scenario import SCENARIOS
+from support.fake_server import FakeServer, Refusal
+from support.harness import DIGITS, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from guide_oracle import original_info, original_predictions, original_result, original_scores, original_throughput
-from harness import DIGITS, card_predictions, digit_files
-from reference_preprocessing import reference_tensor
 from repserve_bench.offline.cli import offline
+from support.guide_oracle import (
+    original_info,
+    original_predictions,
+    original_result,
+    original_scores,
+    original_throughput,
+)
+from support.harness import DIGITS, card_predictions, digit_files
+from support.reference_preprocessing import reference_tensor
 
 MODEL = DIGITS / "1" / "model.onnx"
 LABELS = DIGITS / "validation" / "val_label.txt"

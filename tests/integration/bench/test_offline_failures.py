@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from faulty_runtimes import FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
-from harness import DIGITS, ROOT, digit_files, wait_until
 from repserve_bench.offline.cli import offline
+from support.faulty_runtimes import FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
+from support.harness import DIGITS, ROOT, digit_files, wait_until
 
 MODEL = DIGITS / "1" / "model.onnx"
 LABELS = DIGITS / "validation" / "val_label.txt"
@@ -194,7 +194,7 @@ def picture(folder: Path, shade: int) -> None:
 
 def stand_in(model: Path, command: str = "all") -> tuple[object, ...]:
     name = "--model" if command == "all" else "--om-path"
-    return (command, name, model, "--runtime", "faulty_runtimes:FaultyRuntime", "--batch-size", 2)
+    return (command, name, model, "--runtime", "support.faulty_runtimes:FaultyRuntime", "--batch-size", 2)
 
 
 def all_of(model: Path) -> tuple[object, ...]:

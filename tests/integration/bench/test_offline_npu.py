@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from digits_server import compile_digits
-from harness import DIGITS, repserve, wait_until
-from standin_models import read_events, standin_environment
+from support.digits_server import compile_digits
+from support.harness import DIGITS, repserve, wait_until
+from support.standin_models import read_events, standin_environment
 
 IMAGES = DIGITS / "validation" / "images"
 LABELS = DIGITS / "validation" / "val_label.txt"

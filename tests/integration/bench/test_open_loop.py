@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fake_server import FakeServer
-from harness import RunningServer, digit_files
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
 from repserve_bench.load import LoadResult, LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
+from support.fake_server import FakeServer
+from support.harness import RunningServer, digit_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from integration.client.connections import Blocking
 from repserve_client import AsyncClient, Client
+from support.connections import Blocking
 
 if TYPE_CHECKING:
-    from integration.client.connections import Connect
+    from support.connections import Connect
 
 
 @pytest.fixture(params=["Client", "AsyncClient"])

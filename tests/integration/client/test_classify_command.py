@@ -11,8 +11,8 @@ import grpc
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_server import FakeServer, Refusal, default_answer
 from repserve_client.cli import main
+from support.fake_server import FakeServer, Refusal, default_answer
 
 if TYPE_CHECKING:
     from repserve_protos.v1.classification_pb2 import ClassifyRequest, ClassifyResponse

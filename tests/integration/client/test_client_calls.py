@@ -11,8 +11,6 @@ import grpc
 import numpy as np
 import pytest
 
-from fake_server import FakeServer, Refusal, default_answer
-from integration.client.connections import WAIT_SECONDS, Connect, first_times, images, indices
 from repserve_client import (
     Classification,
     ClientClosedError,
@@ -25,6 +23,8 @@ from repserve_client import (
     RetryPolicy,
     UnavailableError,
 )
+from support.connections import WAIT_SECONDS, Connect, first_times, images, indices
+from support.fake_server import FakeServer, Refusal, default_answer
 
 if TYPE_CHECKING:
     from repserve_protos.v1.classification_pb2 import (

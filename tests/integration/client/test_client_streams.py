@@ -11,13 +11,13 @@ import grpc
 import numpy as np
 import pytest
 
-from fake_server import FakeServer, Refusal, StreamBreak, default_answer
-from integration.client.connections import WAIT_SECONDS, Connect, first_times, images, indices, size
 from repserve_client import (
     Client,
     ImageInput,
     InvalidArgumentError,
 )
+from support.connections import WAIT_SECONDS, Connect, first_times, images, indices, size
+from support.fake_server import FakeServer, Refusal, StreamBreak, default_answer
 
 if TYPE_CHECKING:
     from pathlib import Path

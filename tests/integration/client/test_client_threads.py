@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fake_server import FakeServer, default_answer
 from repserve_client import Client, ClientClosedError
+from support.fake_server import FakeServer, default_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

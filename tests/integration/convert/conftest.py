@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from onnx2om_harness import runs, started, write_model
-from standin_atc import install_atc
+from support.onnx2om_harness import runs, started, write_model
+from support.standin_atc import install_atc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

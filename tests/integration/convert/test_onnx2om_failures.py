@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import wait_until
-from onnx2om_harness import arguments, fail, runs, started, state, succeed
+from support.harness import wait_until
+from support.onnx2om_harness import arguments, fail, runs, started, state, succeed
 
 SECONDS = 60.0
 

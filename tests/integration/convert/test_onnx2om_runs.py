@@ -10,8 +10,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from harness import DIGITS
-from onnx2om_harness import succeed, write_model
 from repserve_server.ascend.compiled import read_compiled
 from repserve_server.backends.acl import AclBackend
 from repserve_server.backends.base import BackendOptions
@@ -19,7 +17,9 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.config import ModelConfig, read_config
 from repserve_server.repository.scan import scan_repository
 from standin.model_file import read
-from standin_models import standin_loaded
+from support.harness import DIGITS
+from support.onnx2om_harness import succeed, write_model
+from support.standin_models import standin_loaded
 
 
 def test_the_folder_is_ready_to_serve(model: Path, folder: Path) -> None:

@@ -12,16 +12,16 @@ import grpc
 import numpy as np
 import pytest
 
-from digits_server import digits_server
-from harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
-from versioned_runtime import expected_class, make_model
+from support.digits_server import digits_server
+from support.harness import RunningServer, card_predictions, digit_files, refusal, wait_until
+from support.versioned_runtime import expected_class, make_model
 
-RUNTIME = ("--runtime", "versioned_runtime:Runtime")
+RUNTIME = ("--runtime", "support.versioned_runtime:Runtime")
 PREPROCESSING = Preprocessing()
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 

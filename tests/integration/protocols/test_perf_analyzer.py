@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import DIGITS, RunningServer, digit_files
-from perf_analyzer import PerfAnalyzer, find_perf_analyzer
+from support.harness import DIGITS, RunningServer, digit_files
+from support.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 
 QUICK = ("-i", "grpc", "-p", "400", "--max-trials", "6", "-s", "500")
 """Three windows of 0.4 seconds that hardly need to agree: the test is not about speed."""

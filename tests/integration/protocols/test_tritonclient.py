@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import DIGIT_IMAGES, ROOT, RunningServer
+from support.harness import DIGIT_IMAGES, ROOT, RunningServer
 
 SCRIPT = ROOT / "tests" / "scripts" / "tritonclient_checks.py"
 KINDS = ("grpc", "grpc.aio", "http", "http.aio")

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from digits_server import KINDS, digits_server
+from support.digits_server import KINDS, digits_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness import RunningServer
+    from support.harness import RunningServer
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from digits_server import compile_digits
-from harness import MODEL_REPOSITORY, repserve
-from standin_models import standin_environment
+from support.digits_server import compile_digits
+from support.harness import MODEL_REPOSITORY, repserve
+from support.standin_models import standin_environment
 
 FREE_PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--metrics-port", "0")
 ASCEND_VARIABLES = ("LD_LIBRARY_PATH", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import DIGITS, MODEL_REPOSITORY, repserve, wait_until
 from repserve_server.ascend.commands import CommandTimeoutError, end_process, run_bounded
 from repserve_server.ascend.packages import try_import
 from repserve_server.doctor.trial import Trial, try_model
 from repserve_server.repository.scan import scan_repository
 from repserve_server.settings import Settings
 from repserve_server.supervisor.models import ModelVersion
+from support.harness import DIGITS, MODEL_REPOSITORY, repserve, wait_until
 
 WAITS = "import sys; sys.stdin.read()"
 RUNTIME = """

@@ -13,17 +13,17 @@ import grpc
 import numpy as np
 import pytest
 
-from digits_server import KINDS, digits_server
-from faulty_runtimes import CRASH, FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
-from harness import DIGITS, RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_client import Client, ResourceExhaustedError
 from repserve_client.errors import from_rpc_error
 from repserve_protos.v1 import classification_pb2 as pb
+from support.digits_server import KINDS, digits_server
+from support.faulty_runtimes import CRASH, FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
+from support.harness import DIGITS, RunningServer, card_predictions, digit_files, refusal, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FAULTY = ("--model", "faulty", "--runtime", "faulty_runtimes:FaultyRuntime")
+FAULTY = ("--model", "faulty", "--runtime", "support.faulty_runtimes:FaultyRuntime")
 
 
 @pytest.fixture

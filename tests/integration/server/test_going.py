@@ -19,9 +19,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from harness import MODEL_REPOSITORY, RunningServer, digit_files, refusal, wait_until
 from repserve_client import Client
 from repserve_protos.v1 import classification_pb2 as pb
+from support.harness import MODEL_REPOSITORY, RunningServer, digit_files, refusal, wait_until
 
 SERVING, NOT_SERVING = 1, 2
 NAMES = ("", "repserve.v1.Classification", "inference.GRPCInferenceService", "repvgg_digits")

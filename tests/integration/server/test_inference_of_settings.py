@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from harness import RunningServer
 from repserve_protos.v1 import classification_pb2 as pb
+from support.harness import RunningServer
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 

@@ -12,8 +12,8 @@ import grpc
 import psutil
 import pytest
 
-from harness import DIGITS, RunningServer, digit_files, refusal, repserve, wait_until
 from repserve_protos.v1 import classification_pb2 as pb
+from support.harness import DIGITS, RunningServer, digit_files, refusal, repserve, wait_until
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written
 

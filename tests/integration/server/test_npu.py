@@ -10,13 +10,13 @@ import grpc
 import numpy as np
 import pytest
 
-from digits_server import GEARS, NPU_KINDS, compile_digits, digits_server
-from harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_client import Client
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import Event, arm, read_events, standin_environment, violations
+from support.digits_server import GEARS, NPU_KINDS, compile_digits, digits_server
+from support.harness import RunningServer, card_predictions, digit_files, refusal, wait_until
+from support.standin_models import Event, arm, read_events, standin_environment, violations
 
 if TYPE_CHECKING:
     from pathlib import Path

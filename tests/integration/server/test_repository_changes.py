@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import RunningServer, refusal, wait_until
 from repserve_protos.v1 import classification_pb2 as pb
-from versioned_runtime import add_version, expected_class, make_model
+from support.harness import RunningServer, refusal, wait_until
+from support.versioned_runtime import add_version, expected_class, make_model
 
-RUNTIME = ("--runtime", "versioned_runtime:Runtime", "--repository-poll-seconds", "0.1")
+RUNTIME = ("--runtime", "support.versioned_runtime:Runtime", "--repository-poll-seconds", "0.1")
 
 SLOW_COPY = """
 import sys, threading

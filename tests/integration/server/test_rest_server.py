@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import RunningServer, digit_files, wait_until
-from versioned_runtime import expected_class, make_model
+from support.harness import RunningServer, digit_files, wait_until
+from support.versioned_runtime import expected_class, make_model
 
 Reply = tuple[int, dict[str, str], Any]
 
@@ -187,7 +187,7 @@ def test_deep_nesting_and_odd_headers_are_refused(digits: RunningServer) -> None
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     repository: Path = tmp_path_factory.mktemp("slow")
     make_model(repository, 1)
-    arguments = ("--runtime", "versioned_runtime:Runtime", "--max-queue-size", "8")
+    arguments = ("--runtime", "support.versioned_runtime:Runtime", "--max-queue-size", "8")
     with RunningServer(*arguments, repository=repository, environment={"VERSIONED_RUN_SECONDS": "0.3"}) as server:
         yield server
 

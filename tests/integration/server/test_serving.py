@@ -12,11 +12,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from digits_server import INSTANCES
-from harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
+from support.digits_server import INSTANCES
+from support.harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

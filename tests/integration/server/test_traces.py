@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from faulty_runtimes import NOT_A_NUMBER
-from harness import RunningServer, digit_files
 from repserve_protos.v1 import classification_pb2 as pb
+from support.faulty_runtimes import NOT_A_NUMBER
+from support.harness import RunningServer, digit_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def test_without_a_collector_requests_are_answered_and_the_server_stops() -> Non
 def test_a_failed_request_is_a_line_of_json_with_its_id(tmp_path: Path) -> None:
     (tmp_path / "faulty" / "1").mkdir(parents=True)
     (tmp_path / "faulty" / "1" / "model.onnx").touch()
-    arguments = ("--runtime", "faulty_runtimes:FaultyRuntime", "--log-format", "json")
+    arguments = ("--runtime", "support.faulty_runtimes:FaultyRuntime", "--log-format", "json")
     with RunningServer(*arguments, repository=tmp_path) as server:
         pixels = pb.Pixels(count=1, data=bytes([NOT_A_NUMBER]) + bytes(224 * 224 * 3 - 1))
         with pytest.raises(grpc.RpcError):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from guide_oracle import original_scores
 from repserve_bench.offline.dumps import DumpWriter, format_scores, list_dumps, read_dump, simulated_note
 from repserve_bench.offline.errors import OfflineError
+from support.guide_oracle import original_scores
 
 SCORES = np.array([1.5, -2.25, 1e-8, 3.0], np.float32)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guide_oracle import original_result
 from repserve_bench.offline.dumps import DumpWriter, simulated_note
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.evaluation import Evaluation, check_labels, evaluate_dumps, labels_by_stem, rank
+from support.guide_oracle import original_result
 
 FILE = Path("dumps/a_1.txt")
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reference_preprocessing import STD, reference_pixels, reference_tensor
 from repserve_bench.offline import image_reader
 from repserve_bench.offline.errors import BadImageError
 from repserve_bench.offline.image_reader import ImageReader
 from repserve_server.imaging.preprocessing import Preprocessing
-from unit.imaging.images import encoded, photo
+from support.images import encoded, photo
+from support.reference_preprocessing import STD, reference_pixels, reference_tensor
 
 GUIDE = Preprocessing()
 FILE = Path("folder/photo.jpg")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guide_oracle import original_info
 from repserve_bench.offline.errors import BadImageError, OfflineError
 from repserve_bench.offline.info import InfoEntry, format_info, image_entry, list_files, parse_info
-from unit.imaging.images import encoded, photo
+from support.guide_oracle import original_info
+from support.images import encoded, photo
 
 
 def names(folder: Path, *files: str) -> None:

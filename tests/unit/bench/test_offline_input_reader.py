@@ -10,8 +10,8 @@ from repserve_bench.offline.image_reader import ImageReader
 from repserve_bench.offline.input_reader import InputReader
 from repserve_server.backends.base import image_specs
 from repserve_server.imaging.preprocessing import Preprocessing
-from unit.imaging.images import encoded, photo
-from unit.server.fakes import FakeClock
+from support.fakes import FakeClock
+from support.images import encoded, photo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from repserve_bench.offline.model import ModelSettings, choose_device, find_prep
 from repserve_server.backends.base import BackendOptions, DeviceError
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.config import RepositoryError
-from unit.server.fakes import FakeBackend
+from support.fakes import FakeBackend
 
 OM, ONNX = Path("RepVGG_bs1.om"), Path("RepVGG.onnx")
 

@@ -14,7 +14,7 @@ from repserve_bench.offline.errors import BadImageError, OfflineError
 from repserve_bench.offline.input_reader import ModelInput
 from repserve_bench.offline.model_run import ModelRun, RunOutcome
 from repserve_server.backends.base import DeviceError
-from unit.server.fakes import IMAGE_SHAPE, FakeBackend, FakeClock, scores_of
+from support.fakes import IMAGE_SHAPE, FakeBackend, FakeClock, scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

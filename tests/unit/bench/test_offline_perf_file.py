@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guide_oracle import original_throughput
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.perf_file import (
     QuotedThroughput,
@@ -19,6 +18,7 @@ from repserve_bench.offline.perf_file import (
     perf_file_name,
     read_throughput,
 )
+from support.guide_oracle import original_throughput
 
 SAMPLE = Throughput(
     end_to_end=355.7151,

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from repserve_bench.offline.progress import ImageBar, ImageLines, show_images
-from unit.server.fakes import FakeClock
+from support.fakes import FakeClock
 
 
 def test_lines_come_every_two_seconds() -> None:

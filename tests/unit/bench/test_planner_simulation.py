@@ -20,7 +20,7 @@ from planning.policies import (
     make_policy,
 )
 from planning.simulation import Figures, poisson_arrivals, simulate
-from unit.server.worker_harness import LoopFrontend, LoopHarness
+from support.worker_harness import LoopFrontend, LoopHarness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

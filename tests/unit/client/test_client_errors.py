@@ -9,8 +9,8 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 import repserve_client
-from fake_server import Refusal
 from repserve_client.errors import ClientError, ResourceExhaustedError, from_rpc_error, from_status
+from support.fake_server import Refusal
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from onnx2om_harness import write_model
 from repserve_convert.aipp import aipp_text
 from repserve_server.imaging.preprocessing import Preprocessing
 from standin.model_file import read
-from standin_atc import main
+from support.onnx2om_harness import write_model
+from support.standin_atc import main
 
 if TYPE_CHECKING:
     from pathlib import Path

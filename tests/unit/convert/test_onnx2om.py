@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from onnx2om_harness import write_model
 from repserve_convert import cann, onnx2om
 from repserve_convert.cli import convert
 from repserve_server.ascend.npu_smi import Chip, NpuSmiError
+from support.onnx2om_harness import write_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnx2om_harness import write_model
 from repserve_convert.errors import ConversionError
 from repserve_convert.onnx_input import OnnxInput, read_onnx_input
+from support.onnx2om_harness import write_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from PIL import Image
 
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
-from unit.imaging.images import GUIDE, encoded, equal_share, photo, preprocessed
+from support.images import GUIDE, encoded, equal_share, photo, preprocessed
 
 EQUAL_ON_AVERAGE = 0.97
 RGB = photo(500, 375)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from reference_preprocessing import reference_tensor
 from repserve_server.errors import ImageError
 from repserve_server.imaging.model_input import as_model_input, write_encoded
 from repserve_server.imaging.normalise import normalise
-from unit.imaging.images import GUIDE, encoded, photo
+from support.images import GUIDE, encoded, photo
+from support.reference_preprocessing import reference_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

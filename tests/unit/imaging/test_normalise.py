@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reference_preprocessing import reference_pixels, reference_tensor
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
-from unit.imaging.images import GUIDE, encoded, photo
+from support.images import GUIDE, encoded, photo
+from support.reference_preprocessing import reference_pixels, reference_tensor
 
 
 @pytest.mark.parametrize("count", [1, 3])

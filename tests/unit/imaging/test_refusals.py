@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reference_preprocessing import reference_pixels
 from repserve_server.errors import ImageError, Status
-from unit.imaging.images import encoded, equal_share, photo, preprocessed
+from support.images import encoded, equal_share, photo, preprocessed
+from support.reference_preprocessing import reference_pixels
 
 PICTURE = photo(60, 40)
 MORE = [photo(60, 40, seed=seed) for seed in (1, 2)]

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from standin_models import standin_loaded
-from unit.npu_standin.standin_harness import Compiled, compile_network
+from support.standin_harness import Compiled, compile_network
+from support.standin_models import standin_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

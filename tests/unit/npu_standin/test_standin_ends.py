@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import wait_until
-from standin_models import read_events, violations
-from unit.npu_standin.standin_harness import Compiled, finished, running_script
+from support.harness import wait_until
+from support.standin_harness import Compiled, finished, running_script
+from support.standin_models import read_events, violations
 
 if TYPE_CHECKING:
     from pathlib import Path

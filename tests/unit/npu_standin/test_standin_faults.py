@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from standin.faults import Fault, parse
 from standin.settings import Settings
-from standin_models import arm, read_events, standin_loaded, violations
-from unit.npu_standin.standin_harness import (
+from support.standin_harness import (
     GENERAL_FAILURE,
     INVALID_PARAMETER,
     Compiled,
@@ -23,6 +22,7 @@ from unit.npu_standin.standin_harness import (
     interface,
     native_session,
 )
+from support.standin_models import arm, read_events, standin_loaded, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

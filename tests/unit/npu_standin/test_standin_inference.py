@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness import DIGITS, digit_files
-from reference_preprocessing import reference_pixels, reference_tensor
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import read_events, standin_loaded, violations, write_om
-from unit.npu_standin.standin_harness import (
+from support.harness import DIGITS, digit_files
+from support.reference_preprocessing import reference_pixels, reference_tensor
+from support.standin_harness import (
     CLASSES,
     GENERAL_FAILURE,
     IMAGE_BYTES,
@@ -24,6 +23,7 @@ from unit.npu_standin.standin_harness import (
     native_session,
     runtime,
 )
+from support.standin_models import read_events, standin_loaded, violations, write_om
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import DIGITS
 from repserve_server.imaging.preprocessing import Preprocessing
 from standin.model_file import read
-from standin_models import read_events, standin_environment, standin_loaded, violations, write_om
+from support.harness import DIGITS
+from support.standin_models import read_events, standin_environment, standin_loaded, violations, write_om
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from standin_models import read_events, standin_loaded, violations
-from unit.npu_standin.standin_harness import (
+from support.standin_harness import (
     CLASSES,
     CROP,
     GENERAL_FAILURE,
@@ -22,6 +21,7 @@ from unit.npu_standin.standin_harness import (
     native_session,
     runtime,
 )
+from support.standin_models import read_events, standin_loaded, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from standin_models import read_events, violations
-from unit.npu_standin.standin_harness import (
+from support.standin_harness import (
     CROP,
     GENERAL_FAILURE,
     Compiled,
@@ -22,6 +21,7 @@ from unit.npu_standin.standin_harness import (
     native_session,
     runtime,
 )
+from support.standin_models import read_events, violations
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from digits_server import GEARS, NPU_KINDS, compile_digits
-from harness import DIGITS
 from repserve_server.ascend.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.backends import acl_model
 from repserve_server.backends.acl import AclBackend
@@ -20,9 +18,11 @@ from repserve_server.backends.factory import create_backend
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.warm_up import measure_costs
-from standin_models import read_events, standin_loaded, write_om
-from unit.server.acl_harness import loaded, pixels
-from unit.server.doctor_machines import TABLE_310P
+from support.acl_harness import loaded, pixels
+from support.digits_server import GEARS, NPU_KINDS, compile_digits
+from support.doctor_machines import TABLE_310P
+from support.harness import DIGITS
+from support.standin_models import read_events, standin_loaded, write_om
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from digits_server import compile_digits
 from repserve_server.backends.base import DeviceError
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import read_events
-from unit.server.acl_harness import loaded, pixels
+from support.acl_harness import loaded, pixels
+from support.digits_server import compile_digits
+from support.standin_models import read_events
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 
 from repserve_server.worker.arrival_rate import ArrivalRate
 from repserve_server.worker.planner import BatchCosts
-from unit.server.worker_harness import LoopFrontend, LoopHarness
+from support.worker_harness import LoopFrontend, LoopHarness
 
 COSTS_310P = {1: 1 / 1919, 16: 16 / 8752}
 

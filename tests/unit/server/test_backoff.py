@@ -10,7 +10,7 @@ from repserve_server.supervisor.backoff import (
     SERVICE_SECONDS,
     Backoff,
 )
-from unit.server.fakes import FakeClock
+from support.fakes import FakeClock
 
 
 def test_delays_double_up_to_a_limit() -> None:

@@ -9,7 +9,7 @@ import pytest
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.errors import InternalError, ModelNotFoundError, QueueFullError, RepServeError
 from repserve_server.protocols.grpc.calls import counted
-from unit.server.queue_harness import run_async, settle
+from support.queue_harness import run_async, settle
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from repserve_server.settings import Settings
 from repserve_server.supervisor.catalogue import Catalogue
 from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.models import ModelVersion
-from unit.server.queue_harness import run_async, settle
+from support.queue_harness import run_async, settle
 
 READY = {"backend": "fake", "precision": "f32", "simulated": False, "batch_seconds": {"1": 0.1}}
 

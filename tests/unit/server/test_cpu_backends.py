@@ -16,7 +16,7 @@ from repserve_server.backends.factory import create_backend
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.warm_up import measure_costs
-from unit.server.fakes import FakeBackend
+from support.fakes import FakeBackend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,8 +24,8 @@ from repserve_server.errors import (
 )
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
-from unit.server.fakes import scores_of
-from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, first_score, run_async, settle
+from support.fakes import scores_of
+from support.queue_harness import CALL, WAIT_SECONDS, QueueHarness, first_score, run_async, settle
 
 PIXELS = Preprocessing(resize=2, crop=2)
 

@@ -28,8 +28,8 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.loop import WorkerLoop
 from repserve_server.worker.metrics import WorkerMetrics
 from repserve_server.worker.planner import BatchCosts
-from unit.server.fakes import FakeBackend, FakeClock, connected_links, map_area, scores_of, slot_layout
-from unit.server.queue_harness import run_async, settle
+from support.fakes import FakeBackend, FakeClock, connected_links, map_area, scores_of, slot_layout
+from support.queue_harness import run_async, settle
 
 SLOTS = 12
 SIZES = (1, 4)

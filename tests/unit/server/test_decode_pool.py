@@ -15,7 +15,7 @@ from repserve_server.dataplane import decoding
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.errors import DeadlineError, ImageError
 from repserve_server.imaging.preprocessing import Preprocessing
-from unit.server.queue_harness import WAIT_SECONDS, run_async, settle
+from support.queue_harness import WAIT_SECONDS, run_async, settle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import pytest
 
 from repserve_server.channel.dialogue import Dialogue
 from repserve_server.errors import InvalidRequestError, QueueFullError, RepServeError, ServerUnavailableError, Status
-from unit.server.queue_harness import run_async, settle
+from support.queue_harness import run_async, settle
 
 Body = dict[str, Any]
 

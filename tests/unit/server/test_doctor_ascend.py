@@ -12,7 +12,7 @@ from repserve_server.ascend.commands import CommandResult
 from repserve_server.doctor.ascend import check_ascend, survey_chips
 from repserve_server.doctor.check import Check, Status, can_serve
 from repserve_server.doctor.machine import Machine
-from unit.server.doctor_machines import (
+from support.doctor_machines import (
     DRIVER,
     HANG,
     SHARED_NODES,

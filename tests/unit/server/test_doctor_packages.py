@@ -14,7 +14,7 @@ from repserve_server.backends.acl_errors import explain_import_error
 from repserve_server.doctor.check import Status
 from repserve_server.doctor.packages import check_python, check_runtime, check_vendor_packages
 from repserve_server.settings import Settings
-from unit.server.doctor_machines import HANG, IMPORTER, INSTALLED, FakeCommands, npu_machine
+from support.doctor_machines import HANG, IMPORTER, INSTALLED, FakeCommands, npu_machine
 
 
 def outcome(result: CommandResult | Exception) -> ImportOutcome:
@@ -88,7 +88,7 @@ def test_a_runtime_that_is_not_there_is_a_problem(runtime: str, found: str, advi
 
 
 def test_a_runtime_of_ones_own_is_looked_for() -> None:
-    assert check_runtime(Settings(runtime="faulty_runtimes:FaultyRuntime")).status is Status.OK
+    assert check_runtime(Settings(runtime="support.faulty_runtimes:FaultyRuntime")).status is Status.OK
 
 
 def test_a_missing_runtime_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from repserve_server.doctor.machine import Machine
 from repserve_server.doctor.report import format_report, format_verdict, report_body
 from repserve_server.doctor.trial import Trial, TryModel
 from repserve_server.settings import Settings
-from unit.server.doctor_machines import empty_machine, npu_machine, remove
+from support.doctor_machines import empty_machine, npu_machine, remove
 from unit.server.test_doctor_models import READY
 
 OK = Check(Group.ASCEND, "CANN", Status.OK, "8.0.RC1")

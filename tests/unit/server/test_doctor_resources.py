@@ -16,7 +16,7 @@ from repserve_server.doctor.memory import available_memory, check_memory
 from repserve_server.doctor.processor import check_processor
 from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
-from unit.server.doctor_machines import GROUP, USER, empty_machine, write
+from support.doctor_machines import GROUP, USER, empty_machine, write
 
 KILOBYTE = 1024
 PIXELS = 224 * 224 * 3

@@ -12,7 +12,7 @@ from PIL import Image
 from repserve_server.backends.base import BackendError
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.golden import check_golden, find_golden, read_golden
-from unit.server.fakes import FakeBackend
+from support.fakes import FakeBackend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

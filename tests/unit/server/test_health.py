@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from repserve_server.dataplane.models import ModelInfo, ModelState, ModelTable
 from repserve_server.protocols.grpc.health import CLASSIFICATION, INFERENCE, OVERALL, Health
-from unit.server.queue_harness import run_async, settle
+from support.queue_harness import run_async, settle
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

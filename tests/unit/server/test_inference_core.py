@@ -28,8 +28,8 @@ from repserve_server.protocols.kserve.tensors import (
     WantedOutput,
 )
 from repserve_server.statistics import ModelStatistics
-from unit.server.fakes import scores_of
-from unit.server.queue_harness import WAIT_SECONDS, run_async, settle
+from support.fakes import scores_of
+from support.queue_harness import WAIT_SECONDS, run_async, settle
 from unit.server.test_dataplane import DataplaneHarness, png
 
 PIXELS = Preprocessing(resize=2, crop=2)

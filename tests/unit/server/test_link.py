@@ -6,7 +6,7 @@ import pytest
 
 from repserve_server.channel.link import Link, LinkClosedError
 from repserve_server.channel.messages import MAX_MESSAGE
-from unit.server.fakes import connected_links
+from support.fakes import connected_links
 
 
 def backlog(link: Link) -> bool:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness import wait_until
 from repserve_server.channel.messages import CloseReason, Outcome
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.metrics import MergedCollector, Snapshot, take_snapshot
 from repserve_server.supervisor.metrics import ProcessCollector, ServerMetrics
 from repserve_server.worker.metrics import WorkerMetrics
+from support.harness import wait_until
 
 
 class Process:

@@ -20,7 +20,7 @@ from repserve_server.ascend.npu_smi import (
     read_chips,
     soc_version,
 )
-from unit.server.doctor_machines import HANG, TABLE_310P, FakeCommands, write
+from support.doctor_machines import HANG, TABLE_310P, FakeCommands, write
 
 TABLE_310 = """\
 +------------------------------------------------------------------------------+

@@ -15,7 +15,7 @@ from repserve_server.supervisor.port_keeper import (
     has_call,
 )
 from repserve_server.supervisor.ports import PortReservation
-from unit.server.queue_harness import run_async, settle
+from support.queue_harness import run_async, settle
 
 HOST = "127.0.0.1"
 

@@ -11,8 +11,8 @@ import pytest
 from repserve_server.channel.messages import Cancellation, Outcome, SlotOutcome, unpack_for_worker
 from repserve_server.dataplane.call import Call
 from repserve_server.errors import DeadlineError, DrainingError, InferenceError, QueueFullError
-from unit.server.fakes import scores_of
-from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
+from support.fakes import scores_of
+from support.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
 
 
 def test_images_that_are_ready_together_travel_together() -> None:

@@ -13,7 +13,7 @@ from repserve_server.channel.messages import Outcome, SlotOutcome
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import DeadlineError, InferenceError, QueueFullError
-from unit.server.queue_harness import CALL, HandWorker, QueueHarness, first_score, run_async, settle
+from support.queue_harness import CALL, HandWorker, QueueHarness, first_score, run_async, settle
 
 SLOTS = 6
 

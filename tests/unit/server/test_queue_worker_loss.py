@@ -9,7 +9,7 @@ import pytest
 from repserve_server.channel.messages import Outcome
 from repserve_server.dataplane.call import Call
 from repserve_server.errors import InferenceError, ModelUnavailableError
-from unit.server.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
+from support.queue_harness import CALL, WAIT_SECONDS, QueueHarness, result, run_async, settle
 
 
 def test_images_of_a_worker_that_ended_wait_for_the_next() -> None:

@@ -16,7 +16,7 @@ from repserve_server.protocols.http import routes
 from repserve_server.protocols.http.routes import RestRoutes
 from repserve_server.protocols.http.server import create_application
 from repserve_server.protocols.kserve.core import IndexEntry, InferenceCore
-from unit.server.queue_harness import run_async
+from support.queue_harness import run_async
 
 
 class FakeCore:

@@ -16,7 +16,7 @@ from repserve_server.repository import watch
 from repserve_server.repository.policy import Latest, VersionPolicy, choose
 from repserve_server.repository.scan import ModelFolder, VersionFolder, scan_model
 from repserve_server.repository.watch import SETTLE_SECONDS, Settling, changes
-from unit.server.fakes import FakeClock
+from support.fakes import FakeClock
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from repserve_server.backends.published import PUBLISHED_DEVICES
 from repserve_server.backends.simulated import SimulatedBackend
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.warm_up import measure_costs
-from unit.server.fakes import FakeClock
+from support.fakes import FakeClock
 
 SMALL = Preprocessing(resize=8, crop=8)
 PUBLISHED = [

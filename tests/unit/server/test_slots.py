@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from repserve_server.channel.slots import PAGE, FreeSlots, SlotLayout
-from unit.server.fakes import map_area, slot_layout
+from support.fakes import map_area, slot_layout
 
 layouts = st.builds(
     SlotLayout,

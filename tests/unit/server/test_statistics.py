@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from repserve_server.dataplane.scores import BatchScores, ImageScores
 from repserve_server.dataplane.statistics import Statistics
 from repserve_server.statistics import Duration, ModelStatistics, StatisticsTotals
-from unit.server.fakes import FakeClock
+from support.fakes import FakeClock
 
 BATCH = BatchScores(np.zeros((4, 2), np.float32), "logits")
 

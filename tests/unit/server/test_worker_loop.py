@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from repserve_server.backends.base import DeviceError
 from repserve_server.channel.messages import CloseReason, Outcome, SlotOutcome
-from unit.server.fakes import scores_of
-from unit.server.worker_harness import LoopFrontend, LoopHarness
+from support.fakes import scores_of
+from support.worker_harness import LoopFrontend, LoopHarness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

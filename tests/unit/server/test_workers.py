@@ -18,7 +18,7 @@ from repserve_server.supervisor import workers as module
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion
 from repserve_server.supervisor.workers import WorkerEvents, Workers
-from unit.server.queue_harness import run_async, settle
+from support.queue_harness import run_async, settle
 
 READY = {
     "shape": [2, 2, 3],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
-from harness import ROOT, wait_until
+from support.harness import ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -21,7 +21,7 @@ from repserve_server.channel.messages import (
 from repserve_server.worker.loop import WorkerLoop
 from repserve_server.worker.metrics import WorkerMetrics
 from repserve_server.worker.planner import BatchCosts
-from unit.server.fakes import FakeBackend, FakeClock, connected_links, map_area, slot_layout
+from support.fakes import FakeBackend, FakeClock, connected_links, map_area, slot_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""A runtime whose answers tell which version gave them: ``--runtime versioned_runtime:Runtime``."""
+"""A runtime whose answers tell which version gave them: ``--runtime support.versioned_runtime:Runtime``."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODEL_REPOSITORY = ROOT / "model_repo"
 DIGITS = MODEL_REPOSITORY / "repvgg_digits"
 DIGIT_IMAGES = DIGITS / "validation" / "images"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from harness import DIGITS, RunningServer
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import standin_environment, write_om
+from support.harness import DIGITS, RunningServer
+from support.standin_models import standin_environment, write_om
 
 if TYPE_CHECKING:
     from pathlib import Path

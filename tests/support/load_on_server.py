@@ -14,7 +14,7 @@ import numpy as np
 
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
-from versioned_runtime import expected_class
+from support.versioned_runtime import expected_class
 
 SIDE = 8
 STOP_SECONDS = 60.0

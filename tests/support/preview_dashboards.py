@@ -25,16 +25,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
-from harness import DIGITS, ROOT, RunningServer, repserve
-from monitoring import DASHBOARDS, NO_PROMETHEUS, PROMETHEUS, RunningPrometheus, dashboard_queries
 from repserve_protos.v1 import classification_pb2 as pb
+from support.harness import DIGITS, ROOT, RunningServer, repserve
+from support.monitoring import DASHBOARDS, NO_PROMETHEUS, PROMETHEUS, RunningPrometheus, dashboard_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-    from monitoring import Query
+    from support.monitoring import Query
 
     Answer = tuple[Query, list[dict[str, Any]]]
 

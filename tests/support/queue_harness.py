@@ -23,7 +23,7 @@ from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.queue import ModelQueue
 from repserve_server.dataplane.scores import ImageScores
-from unit.server.fakes import FakeClock, connected_links, map_area, scores_of, slot_layout
+from support.fakes import FakeClock, connected_links, map_area, scores_of, slot_layout
 
 if TYPE_CHECKING:
     from repserve_server.channel.slots import SlotArea

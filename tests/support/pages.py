@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness import DIGIT_IMAGES, DIGITS, MODEL_REPOSITORY, RunningServer, digit_files
 from repserve_client.cli import main
-from standin_atc import install_atc
-from standin_models import standin_environment
-from unit.server.doctor_machines import TABLE_310P
+from support.doctor_machines import TABLE_310P
+from support.harness import DIGIT_IMAGES, DIGITS, MODEL_REPOSITORY, RunningServer, digit_files
+from support.standin_atc import install_atc
+from support.standin_models import standin_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "arm", "read_events", "standin_environment", "standin_loaded", "violations", "write_om"]
 
-STANDIN = Path(__file__).resolve().parent / "standin"
+STANDIN = Path(__file__).resolve().parents[1] / "standin"
 PACKAGES = ("standin", "aclruntime", "ais_bench")
 UINT8 = 2
 """ONNX's number of that type."""

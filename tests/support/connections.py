@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fake_server import Refusal, default_answer
 from repserve_client import AsyncClient, Classification, Client, ClientError
+from support.fake_server import Refusal, default_answer
 
 if TYPE_CHECKING:
     from repserve_protos.v1.classification_pb2 import ClassifyRequest, ClassifyResponse

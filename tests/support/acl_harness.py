@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import digit_files
 from repserve_server.backends.acl import AclBackend
 from repserve_server.backends.base import BackendOptions
 from repserve_server.imaging.model_input import write_encoded
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import standin_loaded, violations
+from support.harness import digit_files
+from support.standin_models import standin_loaded, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

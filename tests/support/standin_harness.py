@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from repserve_server.imaging.preprocessing import Preprocessing
-from standin_models import standin_environment, write_om
+from support.standin_models import standin_environment, write_om
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -117,7 +117,7 @@ def _hang() -> None:
 
 
 def _compile(options: Mapping[str, str], ending: str) -> None:
-    from standin_models import write_om
+    from support.standin_models import write_om
 
     for name in ("soc_version", "output", "model"):
         if not options.get(name):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from reference_preprocessing import reference_pixels
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
+from support.reference_preprocessing import reference_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -30,7 +30,7 @@ from repserve_server.protocols.kserve.tensors import (
 from repserve_server.statistics import ModelStatistics
 from support.fakes import scores_of
 from support.queue_harness import WAIT_SECONDS, run_async, settle
-from unit.server.test_dataplane import DataplaneHarness, png
+from unit.server.dataplane.test_dataplane import DataplaneHarness, png
 
 PIXELS = Preprocessing(resize=2, crop=2)
 LABELS = ("zero", "one", "two", "three")

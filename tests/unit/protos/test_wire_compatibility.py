@@ -2,7 +2,7 @@
 
 ``repserve_v1_contract.json`` beside this file records every service, method, message and field. A field or method
 that was removed, renumbered or given another type breaks peers that are in use. Additions are fine, and are recorded
-with ``python tests/unit/test_wire_compatibility.py --record``, which refuses to record a breaking change.
+with ``python tests/unit/protos/test_wire_compatibility.py --record``, which refuses to record a breaking change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from repserve_protos.v1 import classification_pb2
 
 RECORD = Path(__file__).with_name("repserve_v1_contract.json")
-HOW_TO_RECORD = "record additions with: python tests/unit/test_wire_compatibility.py --record"
+HOW_TO_RECORD = "record additions with: python tests/unit/protos/test_wire_compatibility.py --record"
 Contract = dict[str, Any]
 
 _TYPES = {

@@ -86,56 +86,51 @@ class Dataplane:
         """Set when no new requests are taken any more."""
         return self._requests.draining
 
-    async def classify_encoded(self, images: Sequence[bytes], model: str, version: str, call: Call) -> Scored:
-        """Classify encoded images, all by one version of the model.
+    async def classify_encoded(self, images: Sequence[bytes], served: ServedModel, call: Call) -> Scored:
+        """Classify encoded images.
 
         Args:
             images: JPEG, PNG, WebP or BMP files, at least one.
-            model: name of the model; empty for the only one.
-            version: its version; empty for the newest.
+            served: the model version that the request resolved to, from ``models.find``.
             call: by when, for whom, how urgent.
 
         Raises:
             RepServeError: whatever kept an image from being classified; none is answered then.
         """
-        with self._requests:
-            served = self.models.find(model, version)
-            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
-                _check_count(len(images))
-                self._check_deadline(call)
-                slots = served.queue.admit(len(images), call, self._decoding.backlog_seconds)
-                seconds = await self._decode_all(images, served, slots, call)
-                return await self._run(served, slots, call, attempt, seconds)
+        with self._requests, self.statistics.attempt(served.info.name, served.info.version) as attempt:
+            _check_count(len(images))
+            self._check_deadline(call)
+            slots = served.queue.admit(len(images), call, self._decoding.backlog_seconds)
+            seconds = await self._decode_all(images, served, slots, call)
+            return await self._run(served, slots, call, attempt, seconds)
 
-    async def classify_pixels(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
+    async def classify_pixels(self, data: Buffer, images: int, served: ServedModel, call: Call) -> Scored:
         """Classify images that are already resized and cropped.
 
         Args:
             data: uint8, row-major [images, crop, crop, 3], RGB.
             images: how many there are, at least one.
-            model: as for ``classify_encoded``.
-            version: as for ``classify_encoded``.
+            served: as for ``classify_encoded``.
             call: as for ``classify_encoded``.
 
         Raises:
             RepServeError: whatever kept the images from being classified.
         """
-        return await self._classify_rows(data, images, model, version, call, pixels=True)
+        return await self._classify_rows(data, images, served, call, pixels=True)
 
-    async def classify_tensor(self, data: Buffer, images: int, model: str, version: str, call: Call) -> Scored:
+    async def classify_tensor(self, data: Buffer, images: int, served: ServedModel, call: Call) -> Scored:
         """Classify images that are already what the model's own float32 input takes.
 
         Args:
             data: float32, row-major [images, *input], where ``ModelInfo.input`` tells the shape.
             images: how many there are, at least one.
-            model: as for ``classify_encoded``.
-            version: as for ``classify_encoded``.
+            served: as for ``classify_encoded``.
             call: as for ``classify_encoded``.
 
         Raises:
             RepServeError: whatever kept the images from being classified.
         """
-        return await self._classify_rows(data, images, model, version, call, pixels=False)
+        return await self._classify_rows(data, images, served, call, pixels=False)
 
     @property
     def requests_in_flight(self) -> int:
@@ -147,22 +142,20 @@ class Dataplane:
         await self._requests.drain()
 
     async def _classify_rows(
-        self, data: Buffer, images: int, model: str, version: str, call: Call, *, pixels: bool
+        self, data: Buffer, images: int, served: ServedModel, call: Call, *, pixels: bool
     ) -> Scored:
-        with self._requests:
-            served = self.models.find(model, version)
-            with self.statistics.attempt(served.info.name, served.info.version) as attempt:
-                area, preprocessing = served.queue.area, served.info.preprocessing
-                if pixels:
-                    rows = _as_array(data, images, preprocessing.shape, "uint8")
-                else:
-                    _check_takes_tensors(served)
-                    rows = _as_array(data, images, area.layout.shape, "float32")
-                self._check_deadline(call)
-                slots = served.queue.admit(images, call)
-                # Normalised only now: what is refused costs no work.
-                _write(area.images, slots, as_model_input(rows, preprocessing, served.dtype) if pixels else rows)
-                return await self._run(served, slots, call, attempt)
+        with self._requests, self.statistics.attempt(served.info.name, served.info.version) as attempt:
+            area, preprocessing = served.queue.area, served.info.preprocessing
+            if pixels:
+                rows = _as_array(data, images, preprocessing.shape, "uint8")
+            else:
+                _check_takes_tensors(served)
+                rows = _as_array(data, images, area.layout.shape, "float32")
+            self._check_deadline(call)
+            slots = served.queue.admit(images, call)
+            # Normalised only now: what is refused costs no work.
+            _write(area.images, slots, as_model_input(rows, preprocessing, served.dtype) if pixels else rows)
+            return await self._run(served, slots, call, attempt)
 
     def _check_deadline(self, call: Call) -> None:
         if call.deadline <= self._clock():

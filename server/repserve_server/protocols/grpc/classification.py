@@ -91,15 +91,12 @@ class ClassificationService(ClassificationServicer):
         return to_response(scored, request.top_k)
 
     async def _classify(self, request: pb.ClassifyRequest, call: Call) -> Scored:
+        served = self._dataplane.models.find(request.model, request.version)
         kind = request.WhichOneof("input")
         if kind == "encoded_image":
-            images = (request.encoded_image,)
-            return await self._dataplane.classify_encoded(images, request.model, request.version, call)
+            return await self._dataplane.classify_encoded((request.encoded_image,), served, call)
         if kind == "pixels":
-            pixels = request.pixels
-            return await self._dataplane.classify_pixels(
-                pixels.data, pixels.count, request.model, request.version, call
-            )
+            return await self._dataplane.classify_pixels(request.pixels.data, request.pixels.count, served, call)
         raise InvalidRequestError("the request has no input: set encoded_image or pixels")
 
 

@@ -39,7 +39,7 @@ from repserve_server.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.dataplane import Dataplane, Scored
-    from repserve_server.dataplane.models import ModelInfo, ModelState
+    from repserve_server.dataplane.models import ModelInfo, ModelState, ServedModel
     from repserve_server.dataplane.regions import Regions
     from repserve_server.dataplane.tracing import RequestSpan
 
@@ -177,29 +177,30 @@ class InferenceCore:
             limits.append(request.timeout_microseconds / 1e6)
         priority = Priority.HIGH if request.priority == HIGHEST_PRIORITY else Priority.NORMAL
         call = Call(self._clock() + min(limits), client, priority, span)
-        info = self._dataplane.models.find(request.model, request.version).info
-        wanted = _check_outputs(request, info)
-        tensor, images = _check_inputs(request, info)
+        served = self._dataplane.models.find(request.model, request.version)
+        wanted = _check_outputs(request, served.info)
+        tensor, images = _check_inputs(request, served.info)
         data = tensor.data
         if isinstance(data, RegionSlice):
             data = self._regions.read(data.region, data.offset, data.byte_size)
-        scored = await self._classify(tensor, data, images, info, call)
+        scored = await self._classify(tensor, data, images, served, call)
         outputs = tuple(self._make_output(output, scored) for output in wanted)
         return InferenceResponse(scored.model.name, scored.model.version, request.id, outputs)
 
-    async def _classify(self, tensor: InputTensor, data: Buffer, images: int, info: ModelInfo, call: Call) -> Scored:
-        name, version = info.name, info.version
+    async def _classify(
+        self, tensor: InputTensor, data: Buffer, images: int, served: ServedModel, call: Call
+    ) -> Scored:
         if tensor.name == IMAGE:
             encoded = split_elements(tensor.name, data, images)
-            return await self._dataplane.classify_encoded(encoded, name, version, call)
+            return await self._dataplane.classify_encoded(encoded, served, call)
         size = math.prod(tensor.shape) * _BYTES_A_VALUE[tensor.datatype]
         if len(data) != size:
             raise InvalidRequestError(
                 f"input {tensor.name!r} has {len(data)} bytes; {tensor.datatype} {list(tensor.shape)} are {size}"
             )
         if tensor.name == PIXELS:
-            return await self._dataplane.classify_pixels(data, images, name, version, call)
-        return await self._dataplane.classify_tensor(data, images, name, version, call)
+            return await self._dataplane.classify_pixels(data, images, served, call)
+        return await self._dataplane.classify_tensor(data, images, served, call)
 
     def _make_output(self, wanted: WantedOutput, scored: Scored) -> OutputTensor:
         images = scored.images

@@ -19,7 +19,6 @@ from repserve_server.errors import (
     DrainingError,
     ImageError,
     InvalidRequestError,
-    ModelNotFoundError,
     RepServeError,
 )
 from repserve_server.imaging.normalise import normalise
@@ -41,6 +40,7 @@ class DataplaneHarness(QueueHarness):
         self.decoding = DecodePool(1, 1_000_000, self.clock)
         self.dataplane = Dataplane(models, self.decoding, self.metrics, self.clock)
         self.call = Call(self.clock.now + 100.0)
+        self.served = models.find("digits", "")
 
     async def until_submitted(self) -> None:
         """Until the queue holds a flight: decoding is over and the image is with its worker."""
@@ -69,7 +69,7 @@ def test_an_encoded_image_comes_back_as_scores() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         worker = harness.start_worker()
-        task = asyncio.ensure_future(harness.dataplane.classify_encoded((png(9),), "digits", "", harness.call))
+        task = asyncio.ensure_future(harness.dataplane.classify_encoded((png(9),), harness.served, harness.call))
         await harness.until_submitted()
         await settle()
         worker.answer(worker.read())
@@ -87,11 +87,11 @@ def test_a_model_of_float32_input_gets_normalised_images_from_both_kinds_of_requ
     async def test() -> None:
         harness = DataplaneHarness(dtype="float32")
         worker = harness.start_worker()
-        encoded = asyncio.ensure_future(harness.dataplane.classify_encoded((png(9),), "digits", "", harness.call))
+        encoded = asyncio.ensure_future(harness.dataplane.classify_encoded((png(9),), harness.served, harness.call))
         await harness.until_submitted()
         pixels = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
         cropped = asyncio.ensure_future(
-            harness.dataplane.classify_pixels(pixels.tobytes(), 2, "digits", "", harness.call)
+            harness.dataplane.classify_pixels(pixels.tobytes(), 2, harness.served, harness.call)
         )
         await settle()
         submitted = worker.read()
@@ -115,7 +115,7 @@ def test_pixels_come_back_as_scores_in_order(scattered: bool) -> None:
             taken = harness.queue.admit(4, CALL)
             harness.queue.give_back([taken[0], taken[2]])
         rows = np.random.default_rng(1).integers(0, 256, (3, 2, 2, 3), np.uint8)
-        task = asyncio.ensure_future(harness.dataplane.classify_pixels(rows.tobytes(), 3, "digits", "1", harness.call))
+        task = asyncio.ensure_future(harness.dataplane.classify_pixels(rows.tobytes(), 3, harness.served, harness.call))
         await settle()
         worker.answer(worker.read())
         scored = await asyncio.wait_for(task, WAIT_SECONDS)
@@ -137,7 +137,7 @@ def test_pixels_of_a_wrong_size_are_refused_and_take_no_slot(images: int, size: 
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(InvalidRequestError, match=message):
-            await harness.dataplane.classify_pixels(bytes(size), images, "digits", "", harness.call)
+            await harness.dataplane.classify_pixels(bytes(size), images, harness.served, harness.call)
         assert harness.queue.occupied == 0
 
     run_async(test)
@@ -147,7 +147,7 @@ def test_a_corrupt_image_gives_its_slot_back_and_is_counted() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(ImageError) as caught:
-            await harness.dataplane.classify_encoded((png(9)[:40],), "digits", "", harness.call)
+            await harness.dataplane.classify_encoded((png(9)[:40],), harness.served, harness.call)
         await settle()
         assert harness.queue.occupied == 0
         value = harness.metrics.registry.get_sample_value("repserve_rejected_images_total", {"kind": caught.value.kind})
@@ -161,7 +161,7 @@ def test_a_corrupt_image_among_several_is_named_and_no_slot_stays_taken() -> Non
         harness = DataplaneHarness()
         images = (png(1), png(9)[:40], png(3))
         with pytest.raises(ImageError, match="image 1 of 3, counted from 0: "):
-            await harness.dataplane.classify_encoded(images, "digits", "", harness.call)
+            await harness.dataplane.classify_encoded(images, harness.served, harness.call)
         await harness.until_free()
 
     run_async(test)
@@ -172,7 +172,7 @@ def test_several_encoded_images_are_answered_in_order() -> None:
         harness = DataplaneHarness()
         worker = harness.start_worker()
         images = [png(grey) for grey in (7, 5, 6)]
-        task = asyncio.ensure_future(harness.dataplane.classify_encoded(images, "digits", "", harness.call))
+        task = asyncio.ensure_future(harness.dataplane.classify_encoded(images, harness.served, harness.call))
         await harness.until_submitted()
         await settle()
         worker.answer(worker.read())
@@ -185,7 +185,7 @@ def test_several_encoded_images_are_answered_in_order() -> None:
 def test_a_request_cancelled_just_as_its_images_are_decoded_gives_its_slots_back() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
-        task = asyncio.ensure_future(harness.dataplane.classify_encoded((png(1), png(2)), "digits", "", harness.call))
+        task = asyncio.ensure_future(harness.dataplane.classify_encoded((png(1), png(2)), harness.served, harness.call))
         complete = harness.decoding._complete
 
         def complete_and_cancel() -> None:
@@ -205,7 +205,7 @@ def test_a_tensor_is_taken_where_the_model_itself_takes_float32() -> None:
         harness = DataplaneHarness(dtype="float32")
         worker = harness.start_worker()
         rows = np.random.default_rng(1).random((2, 3, 2, 2), np.float32)
-        task = asyncio.ensure_future(harness.dataplane.classify_tensor(rows.tobytes(), 2, "digits", "", harness.call))
+        task = asyncio.ensure_future(harness.dataplane.classify_tensor(rows.tobytes(), 2, harness.served, harness.call))
         await settle()
         submitted = worker.read()
         assert (np.stack([harness.area.images[entry.slot] for entry in submitted]) == rows).all()
@@ -219,19 +219,8 @@ def test_a_tensor_is_refused_where_the_model_takes_pixels() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(InvalidRequestError, match="model 'digits' takes uint8 pixels"):
-            await harness.dataplane.classify_tensor(bytes(48), 1, "digits", "", harness.call)
+            await harness.dataplane.classify_tensor(bytes(48), 1, harness.served, harness.call)
         assert harness.queue.occupied == 0
-
-    run_async(test)
-
-
-def test_an_unknown_model_takes_no_slot() -> None:
-    async def test() -> None:
-        harness = DataplaneHarness()
-        with pytest.raises(ModelNotFoundError):
-            await harness.dataplane.classify_encoded((png(9),), "cats", "", harness.call)
-        assert harness.queue.occupied == 0
-        await asyncio.wait_for(harness.dataplane.drain(), WAIT_SECONDS)
 
     run_async(test)
 
@@ -240,7 +229,7 @@ def test_a_request_that_is_late_after_decoding_gives_its_slot_back() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         with pytest.raises(DeadlineError):
-            await harness.dataplane.classify_encoded((png(9),), "digits", "", Call(harness.clock.now - 1.0))
+            await harness.dataplane.classify_encoded((png(9),), harness.served, Call(harness.clock.now - 1.0))
         assert harness.queue.occupied == 0
 
     run_async(test)
@@ -250,15 +239,15 @@ def test_a_drain_waits_for_what_is_in_flight_and_refuses_the_rest() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
         worker = harness.start_worker()
-        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.call))
+        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, harness.served, harness.call))
         await settle()
         drain = asyncio.ensure_future(harness.dataplane.drain())
         await settle()
         assert not drain.done()
         with pytest.raises(DrainingError):
-            await harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.call)
+            await harness.dataplane.classify_pixels(bytes(12), 1, harness.served, harness.call)
         with pytest.raises(DrainingError):
-            await harness.dataplane.classify_encoded((png(9),), "digits", "", harness.call)
+            await harness.dataplane.classify_encoded((png(9),), harness.served, harness.call)
         worker.answer(worker.read())
         assert len((await asyncio.wait_for(request, WAIT_SECONDS)).images) == 1
         await asyncio.wait_for(drain, WAIT_SECONDS)
@@ -278,7 +267,7 @@ def test_a_drain_with_nothing_in_flight_is_over_at_once() -> None:
 def test_cancelled_requests_count_as_ended_for_a_drain() -> None:
     async def test() -> None:
         harness = DataplaneHarness()
-        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, "digits", "", harness.call))
+        request = asyncio.ensure_future(harness.dataplane.classify_pixels(bytes(12), 1, harness.served, harness.call))
         await settle()
         drain = asyncio.ensure_future(harness.dataplane.drain())
         request.cancel()
@@ -292,11 +281,7 @@ def test_what_is_refused_says_for_which_reason() -> None:
     async def test() -> None:
         harness = DataplaneHarness(slots=2)
         classify = harness.dataplane.classify_pixels
-        refused: list[tuple[bytes, int, str, Call]] = [
-            (bytes(12), 1, "cats", harness.call),
-            (bytes(11), 1, "digits", harness.call),
-            (bytes(12 * 3), 3, "digits", harness.call),
-        ]
+        refused: list[tuple[bytes, int]] = [(bytes(11), 1), (bytes(12 * 3), 3)]
         reasons = []
 
         async def refuse(work: Awaitable[Scored]) -> None:
@@ -304,16 +289,16 @@ def test_what_is_refused_says_for_which_reason() -> None:
                 await work
             reasons.append(refusal.value.rejection)
 
-        for data, images, model, call in refused:
-            await refuse(classify(data, images, model, "", call))
-        await refuse(harness.dataplane.classify_encoded((b"no image",), "digits", "", harness.call))
-        waiting = asyncio.ensure_future(classify(bytes(24), 2, "digits", "", harness.call))
+        for data, images in refused:
+            await refuse(classify(data, images, harness.served, harness.call))
+        await refuse(harness.dataplane.classify_encoded((b"no image",), harness.served, harness.call))
+        waiting = asyncio.ensure_future(classify(bytes(24), 2, harness.served, harness.call))
         await settle()
         for call in (harness.call, Call(harness.clock.now + 0.001)):
-            await refuse(classify(bytes(12), 1, "digits", "", call))
+            await refuse(classify(bytes(12), 1, harness.served, call))
         waiting.cancel()
         await harness.dataplane.drain()
-        await refuse(classify(bytes(12), 1, "digits", "", harness.call))
-        assert reasons == ["unknown_model", "invalid", "invalid", "image", "queue_full", "deadline", "draining"]
+        await refuse(classify(bytes(12), 1, harness.served, harness.call))
+        assert reasons == ["invalid", "invalid", "image", "queue_full", "deadline", "draining"]
 
     run_async(test)

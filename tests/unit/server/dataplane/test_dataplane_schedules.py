@@ -156,7 +156,7 @@ class System:
             self.content += 1
             image[0, 0] = (*divmod(self.content, 256), self.content % 7)
         call = Call(self.clock.now + seconds, client, priority)
-        work = self.dataplane.classify_pixels(pixels.tobytes(), images, "digits", "", call)
+        work = self.dataplane.classify_pixels(pixels.tobytes(), images, self.dataplane.models.find("digits", ""), call)
         self.requests.append((asyncio.ensure_future(work), pixels))
 
     def step(self, index: int) -> None:

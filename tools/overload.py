@@ -7,32 +7,34 @@ the machine that both it and the load run on. Requests come at random (Poisson) 
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 import tempfile
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import grpc
 import numpy as np
+from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from repserve_bench.arrivals import Arrivals
+from repserve_bench.dataset import Sample
+from repserve_bench.driver import Driver
 from repserve_bench.environment import describe_environment
+from repserve_bench.load_messages import Job
 from repserve_bench.load_options import OUTPUT_FILE
+from repserve_bench.payloads import InputSettings
 from repserve_bench.report_file import write_json
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
-from repserve_client.errors import from_rpc_error
-from repserve_protos.v1 import classification_pb2 as pb
-from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
+from repserve_bench.transport.factory import make_transport
 
 if TYPE_CHECKING:
-    from repserve_protos.v1.classification_pb2_grpc import ClassificationAsyncStub
+    from repserve_client.errors import ClientError
+    from repserve_protos.v1 import classification_pb2 as pb
 
 RUNTIME = "slow_device:Device"
 SIDE = 8
@@ -40,29 +42,44 @@ MODEL_TOML = f"[preprocessing]\nresize = {SIDE}\ncrop = {SIDE}\n"
 CAPACITY_SECONDS = 4.0
 CONCURRENCY = 64
 REQUEST_SECONDS = 30.0
+CHANNELS = 4
 MOST_PENDING = 4_096
 """Requests that may be unanswered before the load itself gives up: a server that neither answers nor refuses."""
 
 
-@dataclass
 class Outcomes:
-    """What became of requests: seconds from sending to the answer, by status."""
+    """What became of requests: seconds from when each was due to its end, by status. See Recorder."""
 
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    without_retry_info: int = 0
-
-    def add(self, code: str, seconds: float) -> None:
-        """Counts a request."""
-        self.seconds.setdefault(code, []).append(seconds)
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+        self.without_retry_info = 0
+        self.held = False
+        """Whether the limit of requests in flight was ever reached."""
 
     def count(self, code: str) -> int:
-        """Returns how many requests ended so."""
+        """Return how many requests ended so."""
         return len(self.seconds.get(code, []))
 
     def milliseconds(self, code: str, percentile: float) -> float:
-        """Returns a percentile of the latency of requests that ended so."""
+        """Return a percentile of the latency of requests that ended so."""
         values = self.seconds.get(code)
         return float(np.percentile(values, percentile)) * 1e3 if values else 0.0
+
+    def sent(self, due: float, free: float) -> None:
+        """See Recorder."""
+        self.held |= free > due
+
+    def retried(self, code: str) -> None:
+        """See Recorder."""
+
+    def answered(self, index: int, response: pb.ClassifyResponse, due: float, ended: float) -> None:  # noqa: ARG002
+        """See Recorder."""
+        self.seconds.setdefault("OK", []).append(ended - due)
+
+    def failed(self, failure: ClientError, due: float) -> None:
+        """See Recorder."""
+        self.without_retry_info += failure.code == "RESOURCE_EXHAUSTED" and failure.retry_after is None
+        self.seconds.setdefault(failure.code, []).append(time.monotonic() - due)
 
 
 @dataclass(frozen=True)
@@ -88,69 +105,54 @@ class OverloadFigures:
     server_cpu_ms: float
 
 
-async def measure_capacity(stub: ClassificationAsyncStub, seconds: float) -> float:
-    """Returns the requests a second that a closed loop gets through."""
-    end = time.monotonic() + seconds
-    done = 0
-
-    async def work() -> None:
-        nonlocal done
-        while time.monotonic() < end:
-            await stub.Classify(_request(), timeout=REQUEST_SECONDS)
-            done += 1
-
+async def measure_capacity(job: Job) -> float:
+    """Return the requests a second that a closed loop gets through."""
     started = time.monotonic()
-    await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-    return done / (time.monotonic() - started)
+    outcomes = await _drive(job, CAPACITY_SECONDS)
+    return outcomes.count("OK") / (time.monotonic() - started)
 
 
-async def offer(stubs: list[ClassificationAsyncStub], rate: float, seconds: float) -> Outcomes:
-    """Sends requests at random times, ``rate`` a second on average, spread over the connections."""
-    outcomes, pending = Outcomes(), set[asyncio.Task[None]]()
-    started = time.monotonic()
-    due, number = started, 0
-    while due < started + seconds:
-        now = time.monotonic()
-        if due > now:
-            await asyncio.sleep(due - now)
-        if len(pending) >= MOST_PENDING:
-            raise click.ClickException(f"{MOST_PENDING} requests are unanswered; the server does not keep its bounds")
-        task = asyncio.create_task(_send(stubs[number % len(stubs)], outcomes))
-        pending.add(task)
-        task.add_done_callback(pending.discard)
-        number += 1
-        due += random.expovariate(rate)
-    await asyncio.gather(*pending)
+async def offer(job: Job, rate: float, seconds: float) -> Outcomes:
+    """Send requests at random times, ``rate`` a second on average, spread over the connections."""
+    outcomes = await _drive(replace(job, concurrency=MOST_PENDING, arrivals=Arrivals(rate)), seconds)
+    if outcomes.held:
+        raise click.ClickException(f"{MOST_PENDING} requests are unanswered; the server does not keep its bounds")
     return outcomes
 
 
-async def _send(stub: ClassificationAsyncStub, outcomes: Outcomes) -> None:
-    started = time.monotonic()
-    try:
-        await stub.Classify(_request(), timeout=REQUEST_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        code = error.code().name
-        if code == "RESOURCE_EXHAUSTED" and from_rpc_error(error).retry_after is None:
-            outcomes.without_retry_info += 1
-    else:
-        code = "OK"
-    outcomes.add(code, time.monotonic() - started)
+async def _drive(job: Job, seconds: float) -> Outcomes:
+    outcomes, transport = Outcomes(), make_transport(job)
+    await transport.open(REQUEST_SECONDS)
+    await Driver(job, transport, outcomes).run(requests=0, seconds=seconds)
+    await transport.close()
+    return outcomes
 
 
-def _request() -> pb.ClassifyRequest:
-    return pb.ClassifyRequest(pixels=pb.Pixels(count=1, data=bytes(SIDE * SIDE * 3)))
+def make_job(address: str, folder: Path) -> Job:
+    """Return a job of unary calls, each with one tiny image that is made in ``folder``."""
+    image = folder / "black.png"
+    Image.new("RGB", (SIDE, SIDE)).save(image)
+    return Job(
+        address=address,
+        groups=((Sample(image),),),
+        input=InputSettings(pixels=True, crop=SIDE, resize=SIDE),
+        transport="unary",
+        concurrency=CONCURRENCY,
+        channels=CHANNELS,
+        requests=0,
+        seconds=0.0,
+        timeout=REQUEST_SECONDS,
+        retries=False,
+    )
 
 
-async def run(server: ServerProcess, factor: float, seconds: float, max_queue_size: int) -> OverloadFigures:
-    """Measures what the server can do, then offers ``factor`` times that."""
-    options = (("grpc.use_local_subchannel_pool", 1),)
-    channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(4)]
-    stubs = [ClassificationStub(channel) for channel in channels]
-    capacity = await measure_capacity(stubs[0], CAPACITY_SECONDS)
+async def run(server: ServerProcess, job: Job, factor: float, seconds: float, max_queue_size: int) -> OverloadFigures:
+    """Measure what the server can do, then offer ``factor`` times that."""
+    capacity = await measure_capacity(job)
     before, cpu = server.resident_bytes(), server.cpu_seconds()
-    outcomes = await offer(stubs, factor * capacity, seconds)
+    outcomes = await offer(job, factor * capacity, seconds)
     requests = sum(len(values) for values in outcomes.seconds.values())
-    figures = OverloadFigures(
+    return OverloadFigures(
         device="a pretended slow device, SIMULATED",
         capacity=capacity,
         offered=requests / seconds,
@@ -164,15 +166,12 @@ async def run(server: ServerProcess, factor: float, seconds: float, max_queue_si
         refused_p99=outcomes.milliseconds("RESOURCE_EXHAUSTED", 99),
         refused_max=outcomes.milliseconds("RESOURCE_EXHAUSTED", 100),
         refused_without_retry_info=outcomes.without_retry_info,
-        others=dict(Counter({code: outcomes.count(code) for code in outcomes.seconds if code not in _EXPECTED})),
+        others={code: outcomes.count(code) for code in outcomes.seconds if code not in _EXPECTED},
         queue_bound=max_queue_size / capacity * 1e3,
         resident_before=before,
         resident_after=server.resident_bytes(),
         server_cpu_ms=(server.cpu_seconds() - cpu) / requests * 1e3,
     )
-    for channel in channels:
-        await channel.close(None)
-    return figures
 
 
 _EXPECTED = ("OK", "RESOURCE_EXHAUSTED")
@@ -224,7 +223,8 @@ def main(factor: float, seconds: float, max_queue_size: int, frontends: int, out
         extra = ("--runtime", RUNTIME, "--max-queue-size", str(max_queue_size), "--frontends", str(frontends))
         try:
             with ServerProcess(ServerSettings(Path(folder), "cpu", extra=extra)) as server:
-                figures = asyncio.run(run(server, factor, seconds, max_queue_size * frontends))
+                job = make_job(server.address, Path(folder))
+                figures = asyncio.run(run(server, job, factor, seconds, max_queue_size * frontends))
         except ServerError as error:
             raise click.ClickException(str(error)) from error
     show(figures, Console())

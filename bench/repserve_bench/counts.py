@@ -13,6 +13,8 @@ from repserve_client.errors import DeadlineExceededError, InternalError
 from repserve_client.results import RankedClass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from repserve_bench.dataset import Sample
     from repserve_client.errors import ClientError
     from repserve_protos.v1 import classification_pb2 as pb
@@ -23,7 +25,8 @@ MICROSECOND = 1e-6
 class Counts:
     """Adds up what became of requests, until someone takes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Sequence[tuple[Sample, ...]]) -> None:
+        self._groups = groups
         self.predictions: dict[str, Prediction] = {}
         """The first answer for each image, by file name."""
         self._tally = Tally()
@@ -86,8 +89,9 @@ class Counts:
                 self._end(due)
                 self._fail(failure, due)
 
-    def answered(self, samples: tuple[Sample, ...], response: pb.ClassifyResponse, due: float, ended: float) -> None:
-        """A request was answered; times are of ``time.monotonic()``."""
+    def answered(self, index: int, response: pb.ClassifyResponse, due: float, ended: float) -> None:
+        """See Recorder."""
+        samples = self._groups[index]
         with self._lock:
             if self._closed:
                 return

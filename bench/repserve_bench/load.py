@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from repserve_bench.arrivals import Arrivals
     from repserve_bench.dataset import Sample
     from repserve_bench.predictions import Prediction
-    from repserve_bench.transport import TransportName
+    from repserve_bench.transport.base import TransportName
 
     Progress = Callable[[Tally, float], None]
 

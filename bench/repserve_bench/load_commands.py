@@ -36,7 +36,7 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     name, _, values = text.partition("=")
     found = [value for value in values.split(",") if value]
     if not name or not found:
-        raise click.BadParameter(f"expected SETTING=VALUE,VALUE, such as max-batch=1,16, not {text!r}")
+        raise click.BadParameter(f"expected SETTING=VALUE,VALUE, such as max-batch-size=1,16, not {text!r}")
     return name.strip().removeprefix("--").replace("-", "_"), found
 
 
@@ -52,7 +52,12 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
 @click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each measurement.")
 @click.option("--device", help="Start a server on this device for each combination, instead of using --server.")
 @click.option("--model-repository", type=FOLDER, default=Path("model_repo"), show_default=True, help="With --device.")
-@click.option("--vary", multiple=True, help="With --device: SETTING=VALUE,VALUE of repserve serve, as max-batch=1,16.")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="SETTING=VALUE,VALUE",
+    help="With --device: a setting of repserve serve to vary, such as max-batch-size=1,16. Repeatable.",
+)
 @click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="The figures.")
 @click.option("--html", type=OUTPUT_FILE, help="Also draw them, as one HTML file.")
 def sweep(

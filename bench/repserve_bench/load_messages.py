@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from repserve_bench.dataset import Sample
     from repserve_bench.payloads import InputSettings
     from repserve_bench.predictions import Prediction
-    from repserve_bench.transport import TransportName
+    from repserve_bench.transport.base import TransportName
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from repserve_bench.dataset import Dataset
     from repserve_bench.payloads import InputTensor
-    from repserve_bench.transport import TransportName
+    from repserve_bench.transport.base import TransportName
     from repserve_client.results import ModelInfo
 
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

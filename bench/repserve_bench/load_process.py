@@ -14,14 +14,12 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
+from repserve_bench.counts import Counts
+from repserve_bench.driver import Driver
 from repserve_bench.load_messages import Failed, Finished, Job, Ready
 from repserve_bench.payloads import PayloadError
-from repserve_bench.targets import make_replay
-
-if TYPE_CHECKING:
-    from repserve_bench.replay import Replay
+from repserve_bench.transport.factory import make_transport
 
 CONNECT_TIMEOUT = 5.0
 REPORT_INTERVAL = 0.2
@@ -30,71 +28,64 @@ STOP_GRACE = 2.0
 
 
 async def serve(connection: Connection) -> None:
-    """Does the one job that comes over ``connection``."""
+    """Do the one job that comes over ``connection``."""
     job: Job = connection.recv()
-    replay = make_replay(job)
+    transport = make_transport(job)
+    counts = Counts(job.groups)
+    driver = Driver(job, transport, counts)
     try:
-        await replay.prepare(CONNECT_TIMEOUT)
+        await transport.open(CONNECT_TIMEOUT)
         if job.warm_up_seconds:
-            await _warm_up(replay, job.warm_up_seconds)
+            await driver.run(requests=0, seconds=job.warm_up_seconds)
+            counts.forget()
+        connection.send(Ready(transport.requests_kept))
+        await asyncio.to_thread(connection.recv)
+        started, cpu_started = time.monotonic(), time.process_time()
+        ended = await _watch(connection, driver, counts, job)
     except PayloadError as error:
         connection.send(Failed(str(error)))
         return
     except TimeoutError:
         connection.send(Failed(f"no server answers at {job.address}: start one, or name another with --server"))
         return
-    connection.send(Ready(replay.requests_kept))
-    await asyncio.to_thread(connection.recv)
-    started, cpu_started = time.monotonic(), time.process_time()
-    try:
-        ended = await _watch(connection, replay, job)
-    except PayloadError as error:
-        connection.send(Failed(str(error)))
-        return
     connection.send(
         Finished(
             started=started,
             ended=ended,
             cpu_seconds=time.process_time() - cpu_started,
-            predictions=replay.counts.predictions,
+            predictions=counts.predictions,
         )
     )
-    await replay.close()
+    await transport.close()
 
 
-async def _warm_up(replay: Replay, seconds: float) -> None:
-    """Sends the same load for a while and forgets what came back."""
-    await replay.run(requests=0, seconds=seconds)
-    replay.counts.forget()
-
-
-async def _watch(connection: Connection, replay: Replay, job: Job) -> float:
-    """Runs the replay, sends its tallies, and heeds Stop and the end of the other process.
+async def _watch(connection: Connection, driver: Driver, counts: Counts, job: Job) -> float:
+    """Run the driver, send its tallies, and heed Stop and the end of the other process.
 
     Returns:
         ``time.monotonic()`` of its end: of the last answer, or of Stop where nothing was answered after it.
     """
-    told = asyncio.Event()
+    message = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_reader(connection.fileno(), told.set)
-    running = asyncio.create_task(replay.run(requests=job.requests, seconds=job.seconds))
-    stopping = asyncio.create_task(told.wait())
+    loop.add_reader(connection.fileno(), message.set)
+    running = asyncio.create_task(driver.run(requests=job.requests, seconds=job.seconds))
+    stopping = asyncio.create_task(message.wait())
     try:
-        while not running.done() and not told.is_set():
+        while not running.done() and not message.is_set():
             await asyncio.wait((running, stopping), timeout=REPORT_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-            connection.send(replay.counts.take())
+            connection.send(counts.take())
         loop.remove_reader(connection.fileno())
-        if told.is_set():
+        if message.is_set():
             connection.recv()  # Stop; or EOFError, which ends this process.
             stopped = time.monotonic()
-            replay.stop()
+            driver.stop()
             await asyncio.wait((running,), timeout=STOP_GRACE)
             running.cancel()
-        await asyncio.gather(running, return_exceptions=told.is_set())
+        await asyncio.gather(running, return_exceptions=message.is_set())
     finally:
         stopping.cancel()
-    connection.send(replay.counts.close())
-    return max(stopped, replay.counts.last_ended) if told.is_set() else time.monotonic()
+    connection.send(counts.close())
+    return max(stopped, counts.last_ended) if message.is_set() else time.monotonic()
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

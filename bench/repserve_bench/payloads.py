@@ -76,24 +76,21 @@ class Payloads:
     Args:
         groups: The samples of each request.
         settings: What a request carries.
-        frame: Makes the bytes on the wire from a request's index and the serialised request.
-        make_request: Serialises the request for the images of one group.
+        make: Serialises the request with this index for the images of its group.
     """
 
     def __init__(
         self,
         groups: Sequence[tuple[Sample, ...]],
         settings: InputSettings,
-        frame: Callable[[int, bytes], bytes],
-        make_request: Callable[[Content, InputSettings], bytes],
+        make: Callable[[int, Content], bytes],
     ) -> None:
         self.groups = groups
-        self._make_request = make_request
-        self._frame = frame
+        self._make = make
         self.kept = False
         """Whether every request was made before the clock; if not, making them is in the measured time."""
         self._settings = settings
-        self._framed: list[bytes] = []
+        self._payloads: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -107,11 +104,11 @@ class Payloads:
         if self._bytes_needed() > MEMORY_LIMIT:
             return
         with ThreadPoolExecutor(READERS) as pool:
-            self._framed = list(pool.map(self._make, range(len(self.groups))))
+            self._payloads = list(pool.map(self._read, range(len(self.groups))))
         self.kept = True
 
     def __getitem__(self, index: int) -> bytes:
-        return self._framed[index] if self.kept else self._make(index)
+        return self._payloads[index] if self.kept else self._read(index)
 
     def _bytes_needed(self) -> int:
         if self._settings.pixels:
@@ -121,7 +118,7 @@ class Payloads:
         except OSError as error:
             raise PayloadError(f"cannot read an image: {error}") from error
 
-    def _make(self, index: int) -> bytes:
+    def _read(self, index: int) -> bytes:
         samples = self.groups[index]
         settings = self._settings
         try:
@@ -132,18 +129,18 @@ class Payloads:
                 content = Content(1, encoded=samples[0].path.read_bytes())
         except OSError as error:
             raise PayloadError(f"cannot read an image: {error}") from error
-        return self._frame(index, self._make_request(content, settings))
+        return self._make(index, content)
 
 
-def classify_request(content: Content, settings: InputSettings) -> bytes:
-    """Serialises the ClassifyRequest of ``repserve.v1`` for one request's images."""
+def classify_request(content: Content, settings: InputSettings) -> pb.ClassifyRequest:
+    """Return the ClassifyRequest of ``repserve.v1`` for one request's images."""
     request = pb.ClassifyRequest(model=settings.model, version=settings.version, top_k=settings.top_k)
     if settings.pixels:
         request.pixels.count = content.count
         request.pixels.data = content.pixels
     else:
         request.encoded_image = content.encoded
-    return request.SerializeToString()
+    return request
 
 
 def crop_pixels(samples: Sequence[Sample], *, crop: int, resize: int) -> bytes:

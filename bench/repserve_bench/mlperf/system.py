@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from array import array
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import mlperf_loadgen as loadgen
 
-from repserve_bench.payloads import Payloads
-from repserve_bench.targets import reach
-from repserve_bench.transport import open_channels
+from repserve_bench.payloads import PayloadError
+from repserve_bench.transport.factory import make_transport
 from repserve_client.errors import ClientError, InternalError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlperf_loadgen import QuerySample
 
     from repserve_bench.load_messages import Job
+    from repserve_bench.transport.base import Outcome
 
 CONNECT_TIMEOUT = 5.0
 NO_CLASS = -1
@@ -37,7 +39,9 @@ class SystemUnderTest:
         self._job = job
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
-        self._queue: asyncio.Queue[QuerySample] = asyncio.Queue()
+        self._lock = threading.Lock()
+        self._waiting: deque[QuerySample] = deque()
+        self._in_flight = 0
         self.failures: dict[str, str] = {}
         """The first message seen of each status that failed a request."""
         self.failed = 0
@@ -63,43 +67,48 @@ class SystemUnderTest:
         """Takes a query, at once and on any thread; its samples are answered as the server answers them."""
         self._loop.call_soon_threadsafe(self._take, samples)
 
-    def _take(self, samples: Sequence[QuerySample]) -> None:
-        for sample in samples:
-            self._queue.put_nowait(sample)
-
     async def _open(self) -> None:
-        self._channels = open_channels(self._job.address, self._job.channels)
-        self._transport, make_request = reach(self._job, self._channels)
-        self._payloads = Payloads(self._job.groups, self._job.input, self._transport.frame, make_request)
-        await asyncio.to_thread(self._payloads.prepare)
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
-        self._senders = [asyncio.create_task(self._keep_sending()) for _ in range(self._job.concurrency)]
+        self._transport = make_transport(self._job)
+        await self._transport.open(CONNECT_TIMEOUT)
 
     async def _close(self) -> None:
-        for sender in self._senders:
-            sender.cancel()
-        await asyncio.gather(*self._senders, return_exceptions=True)
         await self._transport.close()
-        for channel in self._channels:
-            await channel.close(grace=None)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:  # gRPC's own, of calls that were cancelled
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    async def _keep_sending(self) -> None:
+    def _take(self, samples: Sequence[QuerySample]) -> None:
+        with self._lock:
+            self._waiting.extend(samples)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
         while True:
-            sample = await self._queue.get()
-            index = NO_CLASS
+            with self._lock:
+                if not self._waiting or self._in_flight >= self._job.concurrency:
+                    return
+                sample = self._waiting.popleft()
+                self._in_flight += 1
             try:
-                payload = self._payloads[sample.index]
-                response = await self._transport.classify(sample.index, payload, self._job.timeout)
-                index = response.predictions[0].classes[0].index
-            except Exception as error:  # noqa: BLE001 - LoadGen waits for every answer, whatever became of it
-                failure = error if isinstance(error, ClientError) else InternalError(f"no class answered: {error!r}")
+                self._transport.send(sample.index, self._job.timeout, partial(self._finish, sample))
+            except PayloadError as error:
+                # LoadGen waits for every answer, whatever became of it.
+                self._loop.call_soon_threadsafe(self._finish, sample, InternalError(str(error)))
+
+    def _finish(self, sample: QuerySample, outcome: Outcome) -> None:
+        with self._lock:
+            self._in_flight -= 1
+        self._send_waiting()
+        if not isinstance(outcome, ClientError) and not (outcome.predictions and outcome.predictions[0].classes):
+            outcome = InternalError("no class answered")
+        if isinstance(outcome, ClientError):
+            index = NO_CLASS
+            with self._lock:
                 self.failed += 1
-                self.failures.setdefault(failure.code, failure.message)
-            answer = array("i", [index])
-            address, length = answer.buffer_info()
-            loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, address, length * answer.itemsize)])
+                self.failures.setdefault(outcome.code, outcome.message)
+        else:
+            index = outcome.predictions[0].classes[0].index
+        answer = array("i", [index])
+        address, length = answer.buffer_info()
+        loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, address, length * answer.itemsize)])

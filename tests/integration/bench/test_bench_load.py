@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repserve_bench.tally import Tally
-    from repserve_bench.transport import TransportName
+    from repserve_bench.transport.base import TransportName
     from repserve_protos.v1 import classification_pb2 as pb
 
 IMAGES = 20

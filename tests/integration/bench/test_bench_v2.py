@@ -90,7 +90,7 @@ def test_a_sweep_starts_servers_for_the_settings_it_varies(server: RunningServer
     output = tmp_path / "sweep.json"
     result = invoke(
         *("sweep", server, "--device", "cpu", "--model-repository", DIGITS.parent, "--model", "repvgg_digits"),
-        *("--vary", "max-batch=1,16", "--concurrency", "16", "--seconds", 0.5, "--output", output),
+        *("--vary", "max-batch-size=1,16", "--concurrency", "16", "--seconds", 0.5, "--output", output),
     )
     assert result.exit_code == 0, result.output
     points = read(output)["points"]
@@ -119,7 +119,7 @@ def test_a_server_that_does_not_start_does_not_cost_the_points_before(server: Ru
     ("more", "said"),
     [
         (("--concurrency", "1,x"), "expected whole numbers"),
-        (("--vary", "max-batch=1"), "--vary needs --device"),
+        (("--vary", "max-batch-size=1"), "--vary needs --device"),
         (("--device", "cpu", "--model-repository", "nowhere"), "there is no folder nowhere"),
         (("--device", "cpu", "--vary", "max-batch"), "expected SETTING=VALUE"),
     ],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psutil
 
     from repserve_bench.tally import Tally
-    from repserve_bench.transport import TransportName
+    from repserve_bench.transport.base import TransportName
     from repserve_protos.v1 import classification_pb2 as pb
 
 PAUSE = 0.5

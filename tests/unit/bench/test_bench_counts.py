@@ -11,6 +11,7 @@ from repserve_client.errors import DeadlineExceededError, UnavailableError
 from repserve_protos.v1 import classification_pb2 as pb
 
 SAMPLES = (Sample(Path("a.jpg"), 3), Sample(Path("b.jpg"), 4))
+GROUPS = (SAMPLES[:1], SAMPLES[1:], SAMPLES)
 
 
 def response(*classes: int) -> pb.ClassifyResponse:
@@ -22,10 +23,10 @@ def response(*classes: int) -> pb.ClassifyResponse:
 
 
 def test_what_comes_after_the_end_does_not_count() -> None:
-    counts = Counts()
-    counts.answered(SAMPLES[:1], response(3), 0.0, 1.0)
+    counts = Counts(GROUPS)
+    counts.answered(0, response(3), 0.0, 1.0)
     tally, predictions = counts.close(), dict(counts.predictions)
-    counts.answered(SAMPLES[1:], response(4), 0.0, 1.0)
+    counts.answered(1, response(4), 0.0, 1.0)
     counts.failed(UnavailableError("gone"), 0.0)
     counts.sent(0.0, 0.0)
     counts.retried("UNAVAILABLE")
@@ -35,8 +36,8 @@ def test_what_comes_after_the_end_does_not_count() -> None:
 
 @pytest.mark.parametrize("answer", [response(3), response(3, 4, 5), response(3, -1), response()])
 def test_an_answer_that_does_not_fit_the_request_is_a_failure_and_not_an_end(answer: pb.ClassifyResponse) -> None:
-    counts = Counts()
-    counts.answered(SAMPLES, answer, 0.0, 1.0)
+    counts = Counts(GROUPS)
+    counts.answered(2, answer, 0.0, 1.0)
     tally = counts.take()
     assert (tally.requests, tally.failed, tally.images) == (1, 1, 0)
     assert "2 images were sent" in tally.failures["INTERNAL"]
@@ -44,8 +45,8 @@ def test_an_answer_that_does_not_fit_the_request_is_a_failure_and_not_an_end(ans
 
 
 def test_a_request_whose_time_was_over_counts_with_the_time_that_it_waited() -> None:
-    counts = Counts()
-    counts.answered(SAMPLES[:1], response(3), 0.0, 0.010)
+    counts = Counts(GROUPS)
+    counts.answered(0, response(3), 0.0, 0.010)
     counts.failed(UnavailableError("refused at once"), time.monotonic())
     counts.failed(DeadlineExceededError("no answer"), time.monotonic() - 8.0)
     tally = counts.take()
@@ -56,7 +57,7 @@ def test_a_request_whose_time_was_over_counts_with_the_time_that_it_waited() -> 
 
 
 def test_waiting_for_room_is_not_the_clients_doing() -> None:
-    counts, now = Counts(), time.monotonic()
+    counts, now = Counts(GROUPS), time.monotonic()
     counts.sent(due=now - 3.0, free=now)
     tally = counts.take()
     assert tally.worst_hold == pytest.approx(3.0)
@@ -64,10 +65,10 @@ def test_waiting_for_room_is_not_the_clients_doing() -> None:
 
 
 def test_what_is_open_at_the_end_counts_with_the_time_that_it_waited_and_is_no_failure() -> None:
-    counts, now = Counts(), time.monotonic()
+    counts, now = Counts(GROUPS), time.monotonic()
     for due in (now - 2.0, now - 2.0, now - 1.0):
         counts.sent(due, due)
-    counts.answered(SAMPLES[:1], response(3), now - 2.0, now)
+    counts.answered(0, response(3), now - 2.0, now)
     tally = counts.close()
     assert (tally.requests, tally.failed, tally.unanswered) == (1, 0, 2)
     assert sorted(tally.given_up) == pytest.approx([1.0, 2.0], abs=0.5)

@@ -9,15 +9,19 @@ from PIL import Image
 
 from repserve_bench import payloads as payloads_module
 from repserve_bench.dataset import Sample
-from repserve_bench.payloads import InputSettings, PayloadError, Payloads, classify_request
+from repserve_bench.payloads import Content, InputSettings, PayloadError, Payloads, classify_request
 from repserve_protos.v1 import classification_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
-def unframed(_index: int, request: bytes) -> bytes:
-    return request
+def make(groups: Sequence[tuple[Sample, ...]], settings: InputSettings) -> Payloads:
+    def serialise(_index: int, content: Content) -> bytes:
+        return classify_request(content, settings).SerializeToString()
+
+    return Payloads(groups, settings, serialise)
 
 
 def photo(path: Path, shade: int) -> Sample:
@@ -29,7 +33,7 @@ def photo(path: Path, shade: int) -> Sample:
 
 def test_encoded_requests_carry_the_file_as_it_is(tmp_path: Path) -> None:
     sample = photo(tmp_path / "a.png", 10)
-    payloads = Payloads([(sample,)], InputSettings(model="m", version="2", top_k=5), unframed, classify_request)
+    payloads = make([(sample,)], InputSettings(model="m", version="2", top_k=5))
     payloads.prepare()
     assert payloads.kept
     request = pb.ClassifyRequest.FromString(payloads[0])
@@ -39,7 +43,7 @@ def test_encoded_requests_carry_the_file_as_it_is(tmp_path: Path) -> None:
 
 def test_pixel_requests_carry_a_batch_of_crops(tmp_path: Path) -> None:
     group = (photo(tmp_path / "a.png", 10), photo(tmp_path / "b.png", 200))
-    payloads = Payloads([group], InputSettings(pixels=True, images_per_request=2), unframed, classify_request)
+    payloads = make([group], InputSettings(pixels=True, images_per_request=2))
     payloads.prepare()
     request = pb.ClassifyRequest.FromString(payloads[0])
     assert request.pixels.count == 2
@@ -53,7 +57,7 @@ def test_what_does_not_fit_in_memory_is_made_when_its_turn_comes(
 ) -> None:
     sample = photo(tmp_path / "a.png", 10)
     monkeypatch.setattr(payloads_module, "MEMORY_LIMIT", 10)
-    payloads = Payloads([(sample,)], InputSettings(), unframed, classify_request)
+    payloads = make([(sample,)], InputSettings())
     payloads.prepare()
     assert not payloads.kept
     assert pb.ClassifyRequest.FromString(payloads[0]).encoded_image == sample.path.read_bytes()
@@ -62,6 +66,6 @@ def test_what_does_not_fit_in_memory_is_made_when_its_turn_comes(
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     file = tmp_path / "broken.jpg"
     file.write_bytes(b"not an image")
-    payloads = Payloads([(Sample(file),)], InputSettings(pixels=True), unframed, classify_request)
+    payloads = make([(Sample(file),)], InputSettings(pixels=True))
     with pytest.raises(PayloadError, match=r"broken\.jpg"):
         payloads.prepare()

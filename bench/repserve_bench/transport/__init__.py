@@ -1,0 +1,1 @@
+"""The ways in which requests travel: streams, unary calls, KServe v2."""

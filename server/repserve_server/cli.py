@@ -44,10 +44,10 @@ def _option(name: str, field: FieldInfo) -> click.Option:
 
 
 def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - one entry a setting
-    """Serve the models of a repository over gRPC.
+    """Serve the models of a repository over gRPC and HTTP.
 
-    Every flag is also an environment variable (--max-queue-size is REPSERVE_MAX_QUEUE_SIZE) and a key of the TOML file
-    given with --config (max_queue_size = 512). Flags win over the environment, the environment over the file.
+    Every setting can also be an environment variable (REPSERVE_MAX_QUEUE_SIZE for --max-queue-size) or a key of the
+    TOML file given with --config (max_queue_size = 512). Flags override the environment, which overrides the file.
     """
     from repserve_server.process import open_standard_descriptors
     from repserve_server.supervisor.ports import PortTakenError
@@ -72,7 +72,7 @@ serve = click.Command(
             ["--config"],
             type=click.Path(path_type=Path),
             envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
-            help="TOML file with settings.",
+            help="TOML file of settings.",
         ),
         *(_option(name, field) for name, field in Settings.model_fields.items()),
     ],

@@ -96,7 +96,7 @@ def test_a_simulated_device_is_called_that() -> None:
 
 def test_settings_come_from_flags_environment_and_file_as_for_serve(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
-    config.write_text(f'model_repository = "{MODEL_REPOSITORY}"\ndevice = "sim:t4"\nqueue_size = 7\n')
+    config.write_text(f'model_repository = "{MODEL_REPOSITORY}"\ndevice = "sim:t4"\nmax_queue_size = 7\n')
     arguments = ("--config", str(config), "--no-load", *FREE_PORTS)
     _, _, checks = examined(*arguments, REPSERVE_MODEL="repvgg_digits", REPSERVE_DEVICE="cpu")
     assert "repvgg_a0" not in checks
@@ -130,7 +130,7 @@ def test_the_same_port_twice_is_a_problem() -> None:
 def test_a_wrong_setting_is_one_line() -> None:
     done = run("--config", "not-there.toml")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Error: the configuration file 'not-there.toml' is not there\n"
+    assert done.stderr == "Error: the configuration file 'not-there.toml' does not exist\n"
 
 
 def test_an_unknown_flag_is_wrong_usage() -> None:

@@ -25,8 +25,9 @@ from repserve_bench.random_model import ConversionError, ensure_random_model
 from repserve_bench.report_file import write_json
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 from repserve_bench.table import BUNDLED_IMAGES
-from repserve_server.backends.base import BackendError, BackendOptions, Precision
+from repserve_server.backends.base import BackendOptions, Precision
 from repserve_server.backends.factory import create_backend
+from repserve_server.errors import RepServeError
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.process import available_cpus
@@ -262,7 +263,7 @@ def main(*, model_repository: Path, images: Path | None, precision: Precision, s
     )
     try:
         bound, figures = measure(settings, console)
-    except (BackendError, ConversionError, DatasetError, LoadError, ServerError, OSError) as error:
+    except (RepServeError, ConversionError, DatasetError, LoadError, ServerError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

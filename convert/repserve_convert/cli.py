@@ -8,12 +8,13 @@ import click
 
 from repserve_convert.architecture import VARIANTS, find_variant
 from repserve_convert.errors import ConversionError, reported, require
-from repserve_convert.note import NOTE, NOTE_NAME, SERVED_NAME
 from repserve_convert.onnx2om import onnx2om
 from repserve_convert.pth2onnx import ModelForm, convert_file
 from repserve_convert.random_weights import random_state
 from repserve_convert.reparameterise import reparameterise
-from repserve_server.files import written_whole
+from repserve_server.files import write_whole
+from repserve_server.repository.model_files import ONNX_NAME
+from repserve_server.repository.weights_note import WEIGHTS_NOTE, random_weights_note
 
 VARIANT = click.Choice(list(VARIANTS), case_sensitive=False)
 
@@ -56,7 +57,7 @@ def pth2onnx(source: Path, target: Path, variant: str | None, opset: int, *, kee
 @reported
 def random(variant: str, seed: int, classes: int, folder: Path) -> None:
     """Make a model with random weights, for speed measurements only."""
-    target, note = folder / SERVED_NAME, folder / NOTE_NAME
+    target, note = folder / ONNX_NAME, folder / WEIGHTS_NOTE
     if target.exists() and not note.exists():
         raise ConversionError(
             f"{target} is there and was not made by this command: remove it first, or choose another folder"
@@ -65,9 +66,8 @@ def random(variant: str, seed: int, classes: int, folder: Path) -> None:
     from repserve_convert.graph import build_model, save_model
 
     chosen = find_variant(variant)
-    text = NOTE.format(variant=chosen.name, classes=classes, seed=seed)
-    with written_whole(note) as partial:
-        partial.write_text(text, encoding="utf-8")
+    text = random_weights_note(chosen.name, classes, seed)
+    write_whole(note, text.encode())
     weights = reparameterise(random_state(chosen, classes, seed), chosen)
     save_model(build_model(weights, chosen, description=f"random weights, seed {seed}"), target)
     click.echo(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from repserve_convert.aipp import AIPP_NAME, aipp_text
 from repserve_convert.atc import AtcOptions, Target, atc_arguments, compile_target, shell_form
 from repserve_convert.errors import ConversionError
-from repserve_convert.note import NOTE_NAME, SERVED_NAME
 from repserve_convert.onnx_input import read_onnx_input
 from repserve_convert.version_folder import (
     check_config,
@@ -24,8 +23,10 @@ from repserve_convert.version_folder import (
     own_models,
     staging,
 )
-from repserve_server.ascend.compiled import COMPILED_NAME, CompiledFolder, CompiledModel, write_compiled
+from repserve_server.repository.compiled import COMPILED_NAME, CompiledFolder, CompiledModel, write_compiled
 from repserve_server.repository.config import CONFIG_NAME, ModelConfig
+from repserve_server.repository.model_files import ONNX_NAME
+from repserve_server.repository.weights_note import WEIGHTS_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -167,7 +168,7 @@ def _install(compilation: Compilation, work: Path) -> list[str]:
     obsolete = [folder / name for name in sorted(own_models(folder) - set(files)) if (folder / name).exists()]
     if obsolete:
         lines.append(f"removed, no longer wanted: {', '.join(path.name for path in obsolete)}")
-    lines += _carry_note(options.source.with_name(NOTE_NAME), folder / NOTE_NAME, work, moves, obsolete)
+    lines += _carry_note(options.source.with_name(WEIGHTS_NOTE), folder / WEIGHTS_NOTE, work, moves, obsolete)
     moves[work / COMPILED_NAME] = folder / COMPILED_NAME
     install(moves, obsolete, work / "replaced")
     foreign = sorted(file.name for file in folder.glob("*.om") if file.name not in files)
@@ -181,13 +182,13 @@ def _carry_note(its_note: Path, note: Path, work: Path, moves: dict[Path, Path],
     if its_note.is_file():
         if note.exists() and note.samefile(its_note):
             return []
-        shutil.copyfile(its_note, work / NOTE_NAME)
-        moves[work / NOTE_NAME] = note
+        shutil.copyfile(its_note, work / WEIGHTS_NOTE)
+        moves[work / WEIGHTS_NOTE] = note
         return [f"wrote {shown(note)}: the weights are random"]
     if not note.exists():
         return []
-    if note.with_name(SERVED_NAME).exists():
-        return [f"left alone: {shown(note)}, which speaks of another model, the {SERVED_NAME} there; remove both"]
+    if note.with_name(ONNX_NAME).exists():
+        return [f"left alone: {shown(note)}, which speaks of another model, the {ONNX_NAME} there; remove both"]
     obsolete.append(note)
     return [f"removed {shown(note)}: it spoke of random weights that were here"]
 

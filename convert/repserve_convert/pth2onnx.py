@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from repserve_convert.checkpoint import Checkpoint
 from repserve_convert.detection import choose_variant
 from repserve_convert.errors import ConversionError, require
-from repserve_convert.note import remove_note
 from repserve_convert.reparameterise import reparameterise
 from repserve_convert.weights import load_pth
+from repserve_server.repository.model_files import ONNX_NAME
+from repserve_server.repository.weights_note import WEIGHTS_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,8 +80,10 @@ def convert_file(
         f"wrote {target}: RepVGG-{variant.name}{branches}, {checkpoint.classes} classes, opset {form.opset}, takes "
         f"{image}, {target.stat().st_size / 1e6:.2f} MB"
     )
-    if note := remove_note(target):
-        report(f"removed {note}: it spoke of the random weights that were here")
+    note = target.with_name(WEIGHTS_NOTE)
+    if target.name == ONNX_NAME and note.exists():
+        note.unlink()
+        report(f"removed {note}: it described the random weights that were here")
 
 
 def _compared(checkpoint: Checkpoint, form: ModelForm) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from repserve_convert.errors import ConversionError
-from repserve_server.ascend.compiled import read_compiled
-from repserve_server.repository.config import CONFIG_NAME, ModelConfig, RepositoryError, read_config
+from repserve_server.errors import RepositoryError
+from repserve_server.repository.compiled import read_compiled
+from repserve_server.repository.config import CONFIG_NAME, ModelConfig, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ def own_models(folder: Path) -> set[str]:
     """The .om files of a folder that an earlier compilation put there."""
     try:
         compiled = read_compiled(folder)
-    except ValueError:
+    except RepositoryError:
         # Not readable, but there: the names tell.
         return {file.name for file in folder.glob("*.om") if _OUR_NAMES.fullmatch(file.name)}
     return {model.file for model in compiled.models} if compiled else set()

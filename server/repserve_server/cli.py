@@ -10,8 +10,9 @@ from typing import Any, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
+from repserve_server.errors import RepositoryError
 from repserve_server.logs import configure_logging
-from repserve_server.repository.config import RepositoryError
+from repserve_server.repository.golden import golden_file
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
 
@@ -121,7 +122,7 @@ def golden(model: str, images: tuple[Path, ...], model_repository: Path, number:
         raise click.ClickException(str(error)) from error
     for line in lines:
         click.echo(line)
-    click.echo(f"written: {folder.path / 'golden' / 'golden.toml'}")
+    click.echo(f"written: {golden_file(folder.path)}")
 
 
 def _find_model(repository: Path, name: str) -> ModelFolder:

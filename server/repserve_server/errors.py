@@ -102,6 +102,12 @@ class AlreadyExistsError(RepServeError):
     status = Status.ALREADY_EXISTS
 
 
+class RepositoryError(RepServeError):
+    """A model's folder that cannot be served as it is; the message names file, key and what was expected."""
+
+    status = Status.FAILED_PRECONDITION
+
+
 class ModelLoadError(RepServeError):
     """A model that was to be loaded cannot be; what was served before still is."""
 

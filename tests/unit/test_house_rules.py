@@ -25,33 +25,58 @@ PACKAGES = {
 SERVER = "repserve_server"
 PROTOCOLS = f"{SERVER}.protocols"
 
-FLOORS = {
-    "errors": 1,
-    "files": 1,
-    "settings": 1,
-    "metrics": 1,
-    "metric_definition": 1,
-    "statistics": 1,
-    "process": 1,
-    "logs": 1,
-    "channel": 1,
-    "imaging": 1,
-    "backends": 1,
-    "ascend": 1,
-    "worker": 2,
-    "dataplane": 3,
-    "repository": 3,
-    "protocols": 4,
-    "frontend": 5,
-    "supervisor": 6,
-    "cli": 7,
-    "doctor": 7,
-}
-"""The server's rooms (packages and modules below repserve_server) and their floors."""
+
+@dataclass(frozen=True)
+class Floor:
+    """A floor of the server: the packages and modules below repserve_server that it holds, and their job."""
+
+    number: int
+    rooms: tuple[str, ...]
+    job: str
+
+    @property
+    def row(self) -> str:
+        """The floor as a row of the table in the documentation; packages end with a slash."""
+        names = (f"`{name}/`" if (ROOT / "server" / SERVER / name).is_dir() else f"`{name}`" for name in self.rooms)
+        return f"| {self.number} | {', '.join(names)} | {self.job} |"
+
+
+HOUSE = (
+    Floor(7, ("cli", "doctor"), "the commands `serve`, `models`, `golden` and `doctor`"),
+    Floor(6, ("supervisor",), "starts, watches, loads and retires versions, drains; metrics and health over HTTP"),
+    Floor(5, ("frontend",), "one frontend process: wires protocols to the dataplane"),
+    Floor(
+        4,
+        ("protocols",),
+        "`grpc/` and `http/` convert messages and map errors; `kserve/` knows what a KServe v2 request means; "
+        "`console/` is the page",
+    ),
+    Floor(3, ("dataplane",), "from images to scores"),
+    Floor(2, ("worker",), "process, loop, planner"),
+    Floor(
+        1,
+        (
+            "repository",
+            "backends",
+            "channel",
+            "imaging",
+            "ascend",
+            "errors",
+            "files",
+            "settings",
+            "metrics",
+            "metric_definition",
+            "statistics",
+            "process",
+            "logs",
+        ),
+        "the model repository's files, runtimes, and what the others stand on",
+    ),
+)
+"""The one table of floors; CONTRIBUTING.md and docs/architecture.md show its rows."""
+FLOORS = {name: floor.number for floor in HOUSE for name in floor.rooms}
 LENT_FLOOR = 2
-"""bench and convert may use the server's rooms up to this floor ..."""
-LENT_MODULES = ("repserve_server.repository.config",)
-"""... and these modules."""
+"""bench and convert may use the server up to this floor."""
 LENT_PACKAGES = {
     "repserve_protos": (),
     "repserve_client": ("repserve_protos",),
@@ -149,6 +174,12 @@ def test_every_room_of_the_server_has_a_floor() -> None:
     assert {room(module) for module in server_modules()} == set(FLOORS)
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_pages_show_the_floors(page: str) -> None:
+    table = "\n".join(["| Floor | Modules | Job |", "|---|---|---|", *(floor.row for floor in HOUSE)])
+    assert table in (ROOT / page).read_text(encoding="utf-8"), f"{page} must show this table:\n{table}"
+
+
 def test_the_server_imports_downstairs() -> None:
     def allowed(module: str, entry: Import) -> bool:
         if entry.package != SERVER or entry.target == SERVER:
@@ -200,7 +231,7 @@ def test_the_other_packages_keep_to_what_they_may_use(package: str) -> None:
             return True
         if entry.package != SERVER or package not in ("repserve_bench", "repserve_convert"):
             return False
-        return entry.target in LENT_MODULES or FLOORS[room(entry.target)] <= LENT_FLOOR
+        return FLOORS[room(entry.target)] <= LENT_FLOOR
 
     chosen = [module for module in sorted(modules()) if module.partition(".")[0] == package]
     assert chosen

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.standard_output import keep_standard_output
 from repserve_bench.offline.watchdog import LOAD_SECONDS, RUN_SECONDS, Watchdog
-from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, Precision
+from repserve_server.backends.base import BackendOptions, DeviceError, Precision
 from repserve_server.backends.factory import create_backend
+from repserve_server.errors import RepServeError
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.process import available_cpus
 from repserve_server.repository.config import CONFIG_NAME, read_config
+from repserve_server.repository.weights_note import read_caution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 NPU_PREFIX, SIMULATED_PREFIX = "npu:", "sim:"
 SUFFIX_OF_DEVICE = {"npu": ".om", "cpu": ".onnx"}
-CAUTION_NAME = "WEIGHTS.txt"
-"""A note beside a model that its answers mean nothing; ``repserve convert random`` writes one."""
 LARGEST_GEAR = 2048
 """The largest batch size that an .om can be compiled for, says the documentation of atc."""
 
@@ -146,7 +146,7 @@ def load_model(settings: ModelSettings) -> OfflineModel:
     )
     try:
         backend = create_backend(options)
-    except BackendError:
+    except RepServeError:
         raise
     except Exception as error:
         raise OfflineError(f"{settings.file} cannot be loaded on {device}: {error}") from error
@@ -156,7 +156,7 @@ def load_model(settings: ModelSettings) -> OfflineModel:
         backend.close()
         raise
     return OfflineModel(
-        backend, device, number, settings.batch_size, preprocessing, source, _read_caution(settings.file)
+        backend, device, number, settings.batch_size, preprocessing, source, read_caution(settings.file.parent)
     )
 
 
@@ -197,10 +197,3 @@ def _check_batch_size(backend: Backend, settings: ModelSettings) -> None:
         raise OfflineError(
             f"{settings.file} was compiled for a batch size of {sizes}, not {settings.batch_size}; give one it has"
         )
-
-
-def _read_caution(model: Path) -> str:
-    note = model.with_name(CAUTION_NAME)
-    if not note.is_file():
-        return ""
-    return note.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()

@@ -12,7 +12,6 @@ from repserve_bench.dataset import DatasetError
 from repserve_bench.offline.errors import OfflineError
 from repserve_server.errors import RepServeError
 from repserve_server.process import ended_by_signals
-from repserve_server.repository.config import RepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         try:
             with ended_by_signals():
                 return command(*args, **kwargs)
-        except (OfflineError, DatasetError, RepServeError, RepositoryError, OSError) as error:
+        except (OfflineError, DatasetError, RepServeError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split("\n"))) from error
         except KeyboardInterrupt:
             click.echo("interrupted; every file that was written is whole", err=True)

@@ -12,11 +12,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repserve_server.ascend.compiled import CompiledFolder, read_compiled
 from repserve_server.ascend.npu_smi import NpuSmiError, read_chips, soc_version
 from repserve_server.backends.acl_errors import LOG_HINT, explain_import_error
 from repserve_server.backends.acl_model import AclModel
 from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, TensorSpec
+from repserve_server.repository.compiled import CompiledFolder, read_compiled
+from repserve_server.repository.model_files import find_om
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEVICE_PREFIX = "npu:"
-SUFFIX = ".om"
 UNKNOWN_PRECISION = "as compiled"
 MOST_FAILURES = 3
 """Failed runs after which the process is left, even if each succeeded when tried again."""
@@ -51,7 +51,7 @@ class AclBackend:
         self._models: list[AclModel] = []
         self._by_size: dict[int, AclModel] = {}
         files = find_om(options.path)
-        compiled = _read_compiled(files[0].parent)
+        compiled = read_compiled(files[0].parent)
         if compiled is not None:
             _check_compiled(files[0].parent, compiled, options)
         self.precision = compiled.precision if compiled else UNKNOWN_PRECISION
@@ -141,24 +141,6 @@ class AclBackend:
                 self._models.remove(model)
 
 
-def find_om(path: Path) -> list[Path]:
-    """The .om files of a version folder by name, or the file itself if ``path`` names one.
-
-    Raises:
-        BackendError: there is none.
-    """
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix == SUFFIX) if path.is_dir() else []
-    if not files:
-        found = ", ".join(sorted(file.name for file in path.iterdir())) if path.is_dir() else ""
-        raise BackendError(
-            f"{path} holds no .om model (found: {found or 'nothing'}); an NPU runs compiled models: "
-            "repserve convert onnx2om makes them"
-        )
-    return files
-
-
 def _choose(models: list[AclModel], max_batch_size: int) -> dict[int, AclModel]:
     """For each batch size the model that runs it: one compiled for this size alone rather than one with gears."""
     chosen: dict[int, AclModel] = {}
@@ -174,13 +156,6 @@ def _choose(models: list[AclModel], max_batch_size: int) -> dict[int, AclModel]:
             f"{max_batch_size}: raise max_batch_size or compile a smaller size"
         )
     return fitting
-
-
-def _read_compiled(folder: Path) -> CompiledFolder | None:
-    try:
-        return read_compiled(folder)
-    except ValueError as error:
-        raise BackendError(str(error)) from error
 
 
 def _check_compiled(folder: Path, compiled: CompiledFolder, options: BackendOptions) -> None:

@@ -157,24 +157,3 @@ def preprocessing_of(options: BackendOptions, spec: TensorSpec) -> Preprocessing
     """What is to be done to an image for a loaded model: as asked, or for the model's own size where that was open."""
     crop = spec.shape[-2] if spec.layout == "NHWC" else spec.shape[-1]
     return _fit(options, crop) if options.crop_open and crop != options.preprocessing.crop else options.preprocessing
-
-
-def find_onnx(path: Path) -> Path:
-    """The ONNX model of a version folder: model.onnx, or the only one; the file itself if ``path`` names one.
-
-    Raises:
-        BackendError: there is none.
-    """
-    if path.is_file():
-        return path
-    file = path / "model.onnx"
-    if file.is_file():
-        return file
-    others = sorted(path.glob("*.onnx")) if path.is_dir() else []
-    if len(others) == 1:
-        return others[0]
-    found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
-    raise BackendError(
-        f"{path} holds no model.onnx (found: {found or 'nothing'}); this device runs ONNX models: one file of any "
-        "name, or the one of that name"
-    )

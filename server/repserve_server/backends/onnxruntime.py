@@ -8,12 +8,12 @@ from repserve_server.backends.base import (
     BackendError,
     BackendOptions,
     TensorSpec,
-    find_onnx,
     fit_to_model,
     image_specs,
     power_sizes,
 )
 from repserve_server.imaging.normalise import normalise
+from repserve_server.repository.model_files import find_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,11 @@ from repserve_server.backends.base import (
     BackendError,
     BackendOptions,
     TensorSpec,
-    find_onnx,
     fit_to_model,
     image_specs,
     power_sizes,
 )
+from repserve_server.repository.model_files import find_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path

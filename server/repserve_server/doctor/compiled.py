@@ -7,9 +7,10 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from repserve_server.ascend.compiled import COMPILED_NAME, CompiledFolder, CompiledModel, read_compiled
 from repserve_server.ascend.npu_smi import Chip, soc_version
 from repserve_server.doctor.check import Check, Group, Status
+from repserve_server.errors import RepositoryError
+from repserve_server.repository.compiled import COMPILED_NAME, CompiledFolder, CompiledModel, read_compiled
 from repserve_server.repository.config import ModelConfig
 
 _check = functools.partial(Check, Group.MODELS)
@@ -33,7 +34,7 @@ def check_compiled(
         return [_check(name, Status.PROBLEM, "no .om model is there, and NPUs run nothing else", compile_again)]
     try:
         compiled = read_compiled(version)
-    except ValueError as error:
+    except RepositoryError as error:
         return [_check(f"{name}/{COMPILED_NAME}", Status.PROBLEM, str(error), compile_again)]
     if compiled is None:
         names = ", ".join(file.name for file in files)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repserve_server.errors import RepositoryError
 from repserve_server.process import available_cpus
-from repserve_server.repository.config import RepositoryError
-from repserve_server.repository.scan import GOLDEN_FOLDER
+from repserve_server.repository.golden import golden_file
 from repserve_server.supervisor.models import ModelVersion
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def record_golden(folder: ModelFolder, number: int | None, images: Sequence[Path
     asked = {
         "load": version.load_body(version.workers[0], settings, available_cpus()),
         "files": [str(image.resolve()) for image in images],
-        "folder": str((folder.path / GOLDEN_FOLDER).resolve()),
+        "target": str(golden_file(folder.path).resolve()),
     }
     ended = subprocess.run(
         [sys.executable, "-P", "-m", _RECORDER],

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from repserve_server.ascend.compiled import read_compiled
 from repserve_server.doctor.ascend import NPU_PREFIX
 from repserve_server.doctor.check import Check, Group, Status, counted
 from repserve_server.doctor.machine import Machine
+from repserve_server.errors import RepositoryError
+from repserve_server.repository.compiled import read_compiled
 from repserve_server.repository.scan import ModelFolder
 from repserve_server.settings import Settings
 
@@ -43,7 +44,7 @@ def image_bytes(folder: ModelFolder, devices: tuple[str, ...]) -> int:
         return pixels
     try:
         compiled = read_compiled(folder.versions[-1].path)
-    except ValueError:
+    except RepositoryError:
         compiled = None
     return pixels if compiled and all(model.aipp for model in compiled.models) else pixels * _FLOAT32_BYTES
 

@@ -11,7 +11,8 @@ from repserve_server.doctor.ascend import NPU_PREFIX, ChipSurvey
 from repserve_server.doctor.check import Check, Group, Status, as_warnings, can_serve
 from repserve_server.doctor.compiled import check_compiled
 from repserve_server.doctor.trial import Trial, TryModel
-from repserve_server.repository.config import RepositoryError
+from repserve_server.errors import RepositoryError
+from repserve_server.repository.model_files import ONNX_NAME, find_onnx
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.settings import Settings
 from repserve_server.supervisor.models import ModelVersion
@@ -142,11 +143,12 @@ def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: C
             checks.append(_check(f"{name} precision", Status.PROBLEM, found, "leave --precision at auto"))
         return checks
     if kind == "cpu" and ":" not in settings.runtime:
-        files = [*folder.glob("model.onnx"), *folder.glob("*.onnx")]
-        if not files:
+        try:
+            file = find_onnx(folder)
+        except RepositoryError as error:
             advice = f"put the ONNX model there, or serve the compiled one with --device {NPU_PREFIX}0"
-            return [_check(f"{name}/model.onnx", Status.PROBLEM, "not there, and the device cpu runs it", advice)]
-        return [_check(f"{name}/{files[0].name}", Status.OK, f"{files[0].stat().st_size / 1e6:.1f} MB")]
+            return [_check(f"{name}/{ONNX_NAME}", Status.PROBLEM, str(error), advice)]
+        return [_check(f"{name}/{file.name}", Status.OK, f"{file.stat().st_size / 1e6:.1f} MB")]
     return []
 
 

@@ -1,22 +1,18 @@
-"""model.toml: what a model folder says of itself. Every key is optional; the guide's values are the defaults."""
+"""model.toml and the labels beside it. Every key is optional; the guide's values are the defaults."""
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from repserve_server.errors import RepositoryError
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.repository.document import read_document
 from repserve_server.repository.policy import Latest, VersionPolicy
 
 CONFIG_NAME = "model.toml"
-
-
-class RepositoryError(Exception):
-    """A model folder that cannot be served as it is; the message names file, key and what was expected."""
 
 
 class ModelConfig(BaseModel):
@@ -58,27 +54,24 @@ def read_config(folder: Path) -> ModelConfig:
         RepositoryError: the file is not TOML, or a key is unknown or has a wrong value.
     """
     path = folder / CONFIG_NAME
-    if not path.exists():
-        return ModelConfig()
-    try:
-        return ModelConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RepositoryError(f"{path} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        raise RepositoryError(f"{path}: {_describe(error)}") from error
+    return read_document(path, ModelConfig) if path.exists() else ModelConfig()
 
 
-def _describe(error: ValidationError) -> str:
-    """Each problem as: key, what was wrong, what was got."""
-    problems = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "file"
-        if problem["type"] == "extra_forbidden":
-            table = Preprocessing if len(problem["loc"]) > 1 else ModelConfig
-            near = difflib.get_close_matches(str(problem["loc"][-1]), table.model_fields, 1)
-            meant = f", did you mean {near[0]!r}" if near else ""
-            problems.append(f"key {key!r} is not known{meant}; the keys are {', '.join(table.model_fields)}")
-        else:
-            said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected a value that is")
-            problems.append(f"key {key!r}: {said}, got {problem['input']!r}")
-    return "; ".join(problems)
+def read_labels(folder: Path, config: ModelConfig) -> tuple[str, ...]:
+    """Read the class names of a model, by index; empty without a file of the default name.
+
+    Raises:
+        RepositoryError: the file cannot be read, or model.toml names one that does not exist.
+    """
+    file = folder / config.label_filename
+    if file.is_file():
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RepositoryError(f"{file} cannot be read as UTF-8 text: {error}") from error
+        return tuple(line.strip() for line in text.rstrip("\n").split("\n"))
+    if "label_filename" in config.model_fields_set:
+        raise RepositoryError(
+            f"{folder / CONFIG_NAME}: key 'label_filename' names {config.label_filename!r}, which does not exist"
+        )
+    return ()

@@ -7,14 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repserve_server.repository.config import CONFIG_NAME, ModelConfig, RepositoryError, read_config
+from repserve_server.errors import RepositoryError
+from repserve_server.repository.config import CONFIG_NAME, ModelConfig, read_config, read_labels
+from repserve_server.repository.golden import GOLDEN_FOLDER
+from repserve_server.repository.model_files import has_model
 from repserve_server.repository.policy import choose
-
-CAUTION_NAME = "WEIGHTS.txt"
-"""A note in a version's folder that its answers mean nothing; ``repserve convert random`` writes one."""
-GOLDEN_FOLDER = "golden"
-"""Images that a version must classify as is written there before it is served; see ``worker/golden.py``."""
-MODEL_SUFFIXES = (".onnx", ".om")
+from repserve_server.repository.weights_note import read_caution
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def scan_model(path: Path) -> ModelFolder:
     """What a model's folder holds."""
     try:
         config = read_config(path)
-        labels = _read_labels(path, config)
+        labels = read_labels(path, config)
     except RepositoryError as error:
         return ModelFolder(path.name, path, problem=str(error))
     folders = sorted((folder for folder in path.iterdir() if _is_version(folder)), key=lambda folder: int(folder.name))
@@ -91,7 +89,7 @@ def scan_model(path: Path) -> ModelFolder:
             number=int(folder.name),
             path=folder,
             fingerprint=_fingerprint(path, (*common, *golden, *folder.rglob("*"))),
-            caution=_read_caution(folder),
+            caution=read_caution(folder),
         )
         for folder in folders
     )
@@ -114,30 +112,8 @@ def _fingerprint(model: Path, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_caution(version: Path) -> str:
-    note = version / CAUTION_NAME
-    if not note.is_file():
-        return ""
-    return note.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
-
-
 def _is_version(folder: Path) -> bool:
     """Whether a folder is named by a number, written as numbers are, and holds a model."""
     if not folder.is_dir() or not folder.name.isdecimal() or folder.name != str(int(folder.name)):
         return False
-    return any(file.suffix in MODEL_SUFFIXES for file in folder.iterdir())
-
-
-def _read_labels(path: Path, config: ModelConfig) -> tuple[str, ...]:
-    file = path / config.label_filename
-    if file.is_file():
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RepositoryError(f"{file} cannot be read as UTF-8 text: {error}") from error
-        return tuple(line.strip() for line in text.rstrip("\n").split("\n"))
-    if "label_filename" in config.model_fields_set:
-        raise RepositoryError(
-            f"{path / 'model.toml'}: key 'label_filename' names {config.label_filename!r}, which is not there"
-        )
-    return ()
+    return has_model(folder)

@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Literal
 
-from repserve_server.repository.config import RepositoryError
+from repserve_server.errors import RepositoryError
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.repository.watch import SETTLE_SECONDS, Settling, changes
 

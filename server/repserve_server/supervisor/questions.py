@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from repserve_server.channel.dialogue import Answerer
 from repserve_server.dataplane.administration import Region
-from repserve_server.errors import ModelNotFoundError, NotAllowedError
-from repserve_server.repository.config import RepositoryError
+from repserve_server.errors import ModelNotFoundError, NotAllowedError, RepositoryError
 from repserve_server.repository.scan import scan_model
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from typing import Any
 from repserve_server.backends.base import preprocessing_of
 from repserve_server.backends.factory import create_backend
 from repserve_server.errors import RepServeError
-from repserve_server.worker.golden import FILE, score_images
+from repserve_server.repository.golden import GoldenImage, write_golden
+from repserve_server.worker.golden import score_images
 from repserve_server.worker.options import read_options
 
 
-def record(body: dict[str, Any], files: list[Path], folder: Path) -> list[str]:
-    """Copy images into ``folder`` and write its golden.toml; returns a line about each image.
+def record(body: dict[str, Any], files: list[Path], target: Path) -> list[str]:
+    """Write the golden.toml at ``target`` and copy the images to it; returns a line about each image.
 
     Raises:
         RepServeError: the model cannot be loaded, or an image not be decoded.
@@ -30,17 +31,16 @@ def record(body: dict[str, Any], files: list[Path], folder: Path) -> list[str]:
     backend = create_backend(options)
     rows = score_images(files, backend, preprocessing_of(options, backend.input), body["output"])
     backend.close()
-    folder.mkdir(parents=True, exist_ok=True)
-    lines, entries = [], ["tolerance = 0.05\n"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines, images = [], []
     for file, row in zip(files, rows, strict=True):
-        if (folder / file.name).resolve() != file.resolve():
-            shutil.copyfile(file, folder / file.name)
+        copy = target.with_name(file.name)
+        if copy.resolve() != file.resolve():
+            shutil.copyfile(file, copy)
         best = int(row.argmax())
-        entries.append(f"[[image]]\nfile = {json.dumps(file.name)}\nclass = {best}\nscore = {row[best]:.4f}\n")
+        images.append(GoldenImage(file=file.name, index=best, score=float(row[best])))
         lines.append(f"{file.name}: class {best} with {row[best]:.4f}")
-    partial = folder / f"{FILE}.part"
-    partial.write_text("\n".join(entries), encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_golden(target, images)
     return lines
 
 
@@ -51,7 +51,7 @@ def main() -> int:
     said = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        lines = record(asked["load"], [Path(file) for file in asked["files"]], Path(asked["folder"]))
+        lines = record(asked["load"], [Path(file) for file in asked["files"]], Path(asked["target"]))
     except (RepServeError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command
         return 1

@@ -19,7 +19,8 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.logs import configure_logging, set_log_level
 from repserve_server.metrics import take_snapshot
 from repserve_server.process import DEVICE_FAILED, become_child
-from repserve_server.worker.golden import check_golden, find_golden
+from repserve_server.repository.golden import find_golden
+from repserve_server.worker.golden import check_golden
 from repserve_server.worker.loop import WorkerLoop
 from repserve_server.worker.metrics import WorkerMetrics
 from repserve_server.worker.options import read_options

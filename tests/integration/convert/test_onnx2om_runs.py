@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from repserve_server.ascend.compiled import read_compiled
 from repserve_server.backends.acl import AclBackend
 from repserve_server.backends.base import BackendOptions
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.repository.compiled import read_compiled
 from repserve_server.repository.config import ModelConfig, read_config
 from repserve_server.repository.scan import scan_repository
 from standin.model_file import read

@@ -148,7 +148,7 @@ def test_pth2onnx_writes_the_model_and_drops_the_note_on_random_weights(tmp_path
         "train form and deployed outputs agree: max abs error 2.4e-06 over 3 images"
     )
     assert "RepVGG-digits, 10 classes, opset 11, takes float32 images" in result.output
-    assert "it spoke of the random weights that were here" in result.output
+    assert "it described the random weights that were here" in result.output
     assert onnx.load(target).doc_string == "converted from in.pth"
     assert [path.name for path in target.parent.iterdir()] == ["model.onnx"]
 

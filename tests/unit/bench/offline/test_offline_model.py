@@ -8,8 +8,8 @@ from repserve_bench.offline import model as model_module
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.model import ModelSettings, choose_device, find_preprocessing, load_model, loaded_model
 from repserve_server.backends.base import BackendOptions, DeviceError
+from repserve_server.errors import RepositoryError
 from repserve_server.imaging.preprocessing import Preprocessing
-from repserve_server.repository.config import RepositoryError
 from support.fakes import FakeBackend
 
 OM, ONNX = Path("RepVGG_bs1.om"), Path("RepVGG.onnx")

@@ -9,14 +9,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from repserve_server.ascend.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.backends import acl_model
 from repserve_server.backends.acl import AclBackend
 from repserve_server.backends.acl_errors import error_code
 from repserve_server.backends.base import BackendError, BackendOptions
 from repserve_server.backends.factory import create_backend
+from repserve_server.errors import RepositoryError, RepServeError
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.repository.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.worker.warm_up import measure_costs
 from support.acl_harness import loaded, pixels
 from support.digits_server import GEARS, NPU_KINDS, compile_digits
@@ -153,7 +154,7 @@ def test_the_first_model_stays_since_others_may_copy_in_its_context(tmp_path: Pa
 
 
 def _refusal(folder: Path, **standin: str) -> str:
-    with standin_loaded(**standin), pytest.raises(BackendError) as caught:
+    with standin_loaded(**standin), pytest.raises(RepServeError) as caught:
         AclBackend(BackendOptions("npu:0", folder))
     return caught.value.message
 
@@ -229,14 +230,14 @@ def test_models_of_one_version_must_fit_together(tmp_path: Path) -> None:
 def test_options_that_an_npu_cannot_follow_are_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     folder = compile_digits("npu bs1 bs16", tmp_path)
     options = dataclasses.replace(BackendOptions("npu:0", folder), **changes)  # type: ignore[arg-type]
-    with standin_loaded(), pytest.raises(BackendError, match=words):
+    with standin_loaded(), pytest.raises(RepServeError, match=words):
         create_backend(options)
 
 
 def test_a_folder_without_compiled_models_names_the_command_that_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"found: model.onnx\).*repserve convert onnx2om"):
+    with pytest.raises(RepositoryError, match=r"found: model.onnx\).*repserve convert onnx2om"):
         create_backend(BackendOptions("npu:0", DIGITS / "1"))
-    with pytest.raises(BackendError, match="nothing"):
+    with pytest.raises(RepositoryError, match="nothing"):
         create_backend(BackendOptions("npu:0", tmp_path))
 
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from repserve_server.backends.base import BackendError, BackendOptions, InputKind, Precision, power_sizes
 from repserve_server.backends.factory import create_backend
+from repserve_server.errors import RepositoryError
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.warm_up import measure_costs
@@ -142,7 +143,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, runtime: str) -> None:
 
 def test_a_folder_without_an_onnx_model_lists_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "model_bs1.om").write_bytes(b"")
-    with pytest.raises(BackendError, match=r"holds no model\.onnx \(found: model_bs1\.om\)"):
+    with pytest.raises(RepositoryError, match=r"holds no model\.onnx \(found: model_bs1\.om\)"):
         create_backend(options(tmp_path))
 
 

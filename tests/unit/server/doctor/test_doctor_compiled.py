@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from repserve_server.ascend.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.ascend.npu_smi import Chip
 from repserve_server.doctor.check import Check, Status, can_serve
 from repserve_server.doctor.compiled import check_compiled
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.repository.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.repository.config import ModelConfig
 
 CHIPS = (Chip(224, 0, 0, "310P3", "OK", "0000:04:00.0"),)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from repserve_server.ascend.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.doctor.check import Check, Status
 from repserve_server.doctor.limits import check_limits
 from repserve_server.doctor.machine import UNLIMITED, Machine
 from repserve_server.doctor.memory import available_memory, check_memory
 from repserve_server.doctor.processor import check_processor
+from repserve_server.repository.compiled import CompiledFolder, CompiledModel, write_compiled
 from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
 from support.doctor_machines import GROUP, USER, empty_machine, write

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repserve_server.repository.config import ModelConfig, RepositoryError, read_config
+from repserve_server.errors import RepositoryError
+from repserve_server.repository.config import ModelConfig, read_config
 from repserve_server.repository.scan import ModelFolder, scan_repository
 
 
@@ -84,7 +85,7 @@ def test_labels_are_the_lines_of_their_file(model: Path) -> None:
 def test_a_labels_file_that_is_named_must_be_there(model: Path) -> None:
     (model / "model.toml").write_text('label_filename = "names.txt"\n', encoding="utf-8")
     problem = scan_one(model).problem
-    assert "model.toml: key 'label_filename' names 'names.txt', which is not there" in problem
+    assert "model.toml: key 'label_filename' names 'names.txt', which does not exist" in problem
 
 
 @pytest.mark.parametrize(

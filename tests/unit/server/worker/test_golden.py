@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from repserve_server.backends.base import BackendError
+from repserve_server.errors import RepServeError
 from repserve_server.imaging.preprocessing import Preprocessing
-from repserve_server.worker.golden import check_golden, find_golden, read_golden
+from repserve_server.repository.golden import find_golden, read_golden
+from repserve_server.worker.golden import check_golden
 from support.fakes import FakeBackend
 
 if TYPE_CHECKING:
@@ -99,18 +101,19 @@ def test_a_labelled_set_must_reach_its_accuracy(model: Path) -> None:
     ("text", "words"),
     [
         ("tolerance =", "is not valid TOML"),
-        ("tolerance = 2", "key tolerance"),
-        ("tolerence = 0.1", "key tolerence"),
-        ('[[image]]\nfile = "a.png"\n', "key image.0.class"),
+        ("tolerance = 2", "key 'tolerance'"),
+        ("tolerence = 0.1", "key 'tolerence' is not known, did you mean 'tolerance'"),
+        ('[[image]]\nfile = "a.png"\n', "key 'image.0.class'"),
+        ('[[image]]\nfile = "a.png"\nclas = 1\n', "key 'image.0.clas' is not known, did you mean 'class'"),
         (image("dark", 9), "is to get class 9 of only 4"),
         (image("nothing", 0), "cannot be read"),
         ('[[image]]\nfile = "../../elsewhere.png"\nclass = 0\n', "is outside of"),
-        ('labels = "nothing.txt"', "is no list of labels"),
+        ('labels = "nothing.txt"', "is not a list of labels"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_what_is_wrong(model: Path, text: str, words: str) -> None:
     path = write(model, text)
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(RepServeError) as caught:
         check_golden(path, Brightness(), SMALL, "logits")
     assert words in str(caught.value)
 

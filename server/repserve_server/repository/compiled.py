@@ -1,17 +1,18 @@
 """compiled.json: how the .om files of a version folder were compiled.
 
-``repserve convert onnx2om`` writes it; the NPU backend and ``repserve doctor`` read it. An .om does not tell its gears,
-nor, before it is loaded, the chip that it was compiled for.
+``repserve convert onnx2om`` writes it; the NPU backend and ``repserve doctor`` read it. An .om itself does not list its
+gears nor, before it is loaded, the chip that it was compiled for.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from repserve_server.files import write_whole
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.repository.document import read_document
 
 COMPILED_NAME = "compiled.json"
 
@@ -61,26 +62,15 @@ class CompiledFolder(BaseModel):
 
 
 def read_compiled(folder: Path) -> CompiledFolder | None:
-    """What compiled.json of a version folder says; None where there is none.
+    """Read compiled.json of a version's folder; None without one.
 
     Raises:
-        ValueError: it cannot be read, or is not as expected; the message names file, key, what was wrong and got.
+        RepositoryError: it cannot be read, or is not as expected; the message names file, key, problem and value.
     """
     path = folder / COMPILED_NAME
-    if not path.is_file():
-        return None
-    try:
-        return CompiledFolder.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    except ValidationError as error:
-        problems = (
-            f"key {'.'.join(map(str, problem['loc'])) or 'file'!r}: {problem['msg']}, got {problem['input']!r}"
-            for problem in error.errors()
-        )
-        raise ValueError(f"{path}: {'; '.join(problems)}; run repserve convert onnx2om again") from error
+    return read_document(path, CompiledFolder, advice="run repserve convert onnx2om again") if path.is_file() else None
 
 
 def write_compiled(folder: Path, compiled: CompiledFolder) -> None:
-    """Write compiled.json; a reader sees the old one or the new one, never a part."""
+    """Write compiled.json; readers see the old one or the new one, never a part."""
     write_whole(folder / COMPILED_NAME, (compiled.model_dump_json(indent=2) + "\n").encode())

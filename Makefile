@@ -13,12 +13,12 @@ help:  ## Show this list
 .venv/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing RepServe into .venv (server, bench, dev) ..."
-	@$(PIP) --constraint constraints.txt --editable '.[server,bench,mlperf,traces,dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[server,onnxruntime,bench,report,mlperf,traces,dev]'
 	@touch $@
 
 .venv/installed-convert: .venv/installed
 	@echo "Adding torch to .venv (convert) ..."
-	@$(PIP) --constraint constraints.txt --editable '.[server,bench,mlperf,traces,dev,convert]'
+	@$(PIP) --constraint constraints.txt --editable '.[server,onnxruntime,bench,report,mlperf,traces,dev,convert]'
 	@touch $@
 
 demo: .venv/installed  ## Serve real images, replay a labelled set, print the guide's table
@@ -55,7 +55,7 @@ metrics-docs: .venv/installed  ## Generate docs/metrics.md from the code and fro
 	@$(BIN)/python tools/generate_metrics_docs.py
 
 previews: .venv/installed  ## Draw the dashboards of a real run into docs/ (needs Prometheus)
-	@PYTHONPATH=tests $(BIN)/python tests/support/preview_dashboards.py
+	@PYTHONPATH=tests $(BIN)/python tools/preview_dashboards.py
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
 	@$(BIN)/python tools/performance.py $(if $(IMAGES),--images "$(IMAGES)")

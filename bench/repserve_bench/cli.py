@@ -12,7 +12,15 @@ from repserve_bench.arrivals import Arrivals
 from repserve_bench.command import INTERRUPTED, exit_with
 from repserve_bench.guide_table import markdown_table
 from repserve_bench.load_commands import saturate, sweep
-from repserve_bench.load_options import EXISTING_FILE, EXISTING_FOLDER, OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.load_options import (
+    EXISTING_FILE,
+    EXISTING_FOLDER,
+    HTML_FILE,
+    OUTPUT_FILE,
+    SECONDS,
+    load_options,
+    prepare,
+)
 from repserve_bench.mlperf.cli import mlperf
 from repserve_bench.offline.cli import offline
 from repserve_bench.predictions import read_predictions
@@ -62,7 +70,7 @@ bench.add_command(report)
 @click.option("--retry/--no-retry", default=None, help="Try again what may be; by default, but not with --rate.")
 @click.option("--reference", type=EXISTING_FILE, help="Predictions (CSV) of another run, to count disagreements.")
 @click.option("--output", type=OUTPUT_FILE, default=Path("report.json"), show_default=True, help="The report.")
-@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one HTML file.")
+@click.option("--html", type=HTML_FILE, help="Also write the report as one HTML file.")
 @click.option("--markdown", type=OUTPUT_FILE, help="Also write the table as Markdown.")
 @click.option("--predictions", type=OUTPUT_FILE, help="Also write each image's prediction (CSV).")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Show Prometheus the figures while it runs.")

@@ -9,7 +9,7 @@ import click
 
 from repserve_bench.command import INTERRUPTED, exit_with
 from repserve_bench.html.page import write_page
-from repserve_bench.load_options import OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.load_options import HTML_FILE, OUTPUT_FILE, SECONDS, load_options, prepare
 from repserve_bench.report_file import write_json
 from repserve_bench.saturation import find_saturation, saturation_json, saturation_table
 from repserve_bench.saturation import warnings as saturation_warnings
@@ -59,7 +59,7 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     help="With --device: a setting of repserve serve to vary, such as max-batch-size=1,16. Repeatable.",
 )
 @click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="The figures.")
-@click.option("--html", type=OUTPUT_FILE, help="Also draw them, as one HTML file.")
+@click.option("--html", type=HTML_FILE, help="Also draw them, as one HTML file.")
 def sweep(
     *,
     load: LoadOptions,
@@ -103,7 +103,7 @@ def sweep(
 @click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each step.")
 @click.option("--in-flight", type=click.IntRange(1), default=4096, show_default=True, help="Most requests in flight.")
 @click.option("--output", type=OUTPUT_FILE, default=Path("saturate.json"), show_default=True, help="The figures.")
-@click.option("--html", type=OUTPUT_FILE, help="Also draw them, as one HTML file.")
+@click.option("--html", type=HTML_FILE, help="Also draw them, as one HTML file.")
 def saturate(
     *, load: LoadOptions, p99_ms: float, start: float, seconds: float, in_flight: int, output: Path, html: Path | None
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,18 @@ class OutputFile(click.Path):
         return super().convert(value, param, ctx)
 
 
+class HtmlFile(OutputFile):
+    """A report to write as HTML; the packages that draw it are an extra of their own."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Check that they are installed, before anything is measured; see click.Path."""
+        missing = [package for package in ("jinja2", "matplotlib") if importlib.util.find_spec(package) is None]
+        if missing:
+            self.fail(f"HTML reports need {' and '.join(missing)}: pip install 'repserve[bench,report]'", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+HTML_FILE = HtmlFile(dir_okay=False, writable=True, path_type=Path)
 OUTPUT_FILE = OutputFile(dir_okay=False, writable=True, path_type=Path)
 SECONDS = click.FloatRange(0, min_open=True)
 

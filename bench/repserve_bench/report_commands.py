@@ -11,7 +11,7 @@ from repserve_bench.command import exit_with
 from repserve_bench.compare import compare as compare_reports
 from repserve_bench.compare import comparison_table, describe_noise
 from repserve_bench.html.page import write_page
-from repserve_bench.load_options import EXISTING_FILE, OUTPUT_FILE
+from repserve_bench.load_options import EXISTING_FILE, HTML_FILE
 from repserve_bench.report_file import RUN, read_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compare(before: Path, after: Path) -> None:
 
 @click.command()
 @click.argument("files", type=EXISTING_FILE, nargs=-1, required=True)
-@click.option("--output", type=OUTPUT_FILE, default=Path("report.html"), show_default=True, help="The HTML file.")
+@click.option("--output", type=HTML_FILE, default=Path("report.html"), show_default=True, help="The HTML file.")
 def report(files: tuple[Path, ...], output: Path) -> None:
     """Put reports (JSON) of any of the bench's commands into one HTML file."""
 

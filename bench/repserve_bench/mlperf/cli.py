@@ -11,7 +11,7 @@ import click
 
 from repserve_bench.command import INTERRUPTED, exit_with
 from repserve_bench.html.page import write_page
-from repserve_bench.load_options import OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.load_options import HTML_FILE, OUTPUT_FILE, SECONDS, load_options, prepare
 from repserve_bench.mlperf.scenario import SCENARIOS, Conditions
 from repserve_bench.mlperf.suite import run_suite, suite_json, suite_table
 from repserve_bench.report_file import write_json
@@ -70,7 +70,7 @@ DEFAULTS = Conditions()
     help="Folder for LoadGen's own logs, a folder for each scenario.",
 )
 @click.option("--output", type=OUTPUT_FILE, default=Path("mlperf.json"), show_default=True, help="The figures.")
-@click.option("--html", type=OUTPUT_FILE, help="Also write them as one HTML file.")
+@click.option("--html", type=HTML_FILE, help="Also write them as one HTML file.")
 def mlperf(
     *,
     load: LoadOptions,

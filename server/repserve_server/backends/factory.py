@@ -33,7 +33,8 @@ def create_backend(options: BackendOptions) -> Backend:
     try:
         return _create_cpu_backend(options)
     except ModuleNotFoundError as error:
-        raise BackendError(f"{error.name} is not installed: pip install 'repserve[server]'") from error
+        extras = "server,onnxruntime" if error.name == "onnxruntime" else "server"
+        raise BackendError(f"{error.name} is not installed: pip install 'repserve[{extras}]'") from error
 
 
 def _create_cpu_backend(options: BackendOptions) -> Backend:

@@ -50,11 +50,9 @@ def check_runtime(settings: Settings) -> Check:
             f"use one of {', '.join(_CPU_RUNTIMES)}, or package.module:Class",
         )
     if importlib.util.find_spec(package) is None:
-        how = (
-            "pip install 'repserve[server]'"
-            if runtime in _CPU_RUNTIMES
-            else f"install {package}, or add it to PYTHONPATH"
-        )
+        extras = "server,onnxruntime" if package == "onnxruntime" else "server"
+        own = runtime not in _CPU_RUNTIMES
+        how = f"install {package}, or add it to PYTHONPATH" if own else f"pip install 'repserve[{extras}]'"
         return _check("runtime", Status.PROBLEM, f"{package} is not installed", how)
     if runtime not in _CPU_RUNTIMES:
         return _check("runtime", Status.OK, f"{runtime}: the package {package} is there")

@@ -143,6 +143,17 @@ def test_options_that_make_no_sense_are_refused(server: FakeServer, images: Path
     assert bench_run(server, images, *options).exit_code == 2
 
 
+def test_an_html_report_without_its_packages_is_refused_before_anything_is_measured(
+    server: FakeServer, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    result = bench_run(server, images, "--html", str(tmp_path / "page.html"))
+    assert result.exit_code == 2
+    assert "jinja2 and matplotlib" in result.output
+    assert "pip install 'repserve[bench,report]'" in result.output
+    assert not server.unary_requests
+
+
 class RunningBench:
     """``repserve bench run`` in a process of its own, with requests coming in."""
 

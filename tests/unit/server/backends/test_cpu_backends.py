@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,16 @@ def test_an_unknown_device_is_told_which_there_are(tmp_path: Path, device: str) 
 def test_an_unknown_runtime_is_told_which_there_are(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="runtime 'tflite' is not known; use one of auto, openvino, onnxruntime"):
         create_backend(options(tmp_path, "tflite"))
+
+
+@pytest.mark.parametrize(("runtime", "extras"), [("openvino", "server"), ("onnxruntime", "server,onnxruntime")])
+def test_a_missing_runtime_names_its_extra(
+    tmp_path: Path, runtime: str, extras: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path)
+    monkeypatch.setitem(sys.modules, runtime, None)
+    with pytest.raises(BackendError, match=rf"^{runtime} is not installed: pip install 'repserve\[{extras}\]'$"):
+        create_backend(options(tmp_path, runtime))
 
 
 @pytest.mark.parametrize("runtime", ["absent.module:Backend", "math:Backend"])

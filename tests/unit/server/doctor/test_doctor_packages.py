@@ -91,7 +91,10 @@ def test_a_runtime_of_ones_own_is_looked_for() -> None:
     assert check_runtime(Settings(runtime="support.faulty_runtimes:FaultyRuntime")).status is Status.OK
 
 
-def test_a_missing_runtime_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "extras"), [("auto", "server"), ("openvino", "server"), ("onnxruntime", "server,onnxruntime")]
+)
+def test_a_missing_runtime_names_the_extra(monkeypatch: pytest.MonkeyPatch, runtime: str, extras: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    check = check_runtime(Settings())
-    assert (check.status, check.advice) == (Status.PROBLEM, "pip install 'repserve[server]'")
+    check = check_runtime(Settings(runtime=runtime))
+    assert (check.status, check.advice) == (Status.PROBLEM, f"pip install 'repserve[{extras}]'")

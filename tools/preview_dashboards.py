@@ -83,7 +83,7 @@ def main() -> None:
             for file in DASHBOARDS:
                 target = ROOT / "docs" / f"{file.stem.replace('repserve', 'dashboard')}.png"
                 draw_dashboard(file, prometheus, start, end).save(target, optimize=True)
-                print(f"{target.relative_to(ROOT)} drawn")  # noqa: T201 - a command
+                print(f"{target.relative_to(ROOT)} drawn")
 
 
 def draw_dashboard(file: Path, prometheus: RunningPrometheus, start: float, end: float) -> Image.Image:

@@ -41,12 +41,23 @@ class RepServeError(Exception):
         self.retry_after = retry_after
         """Seconds after which trying again makes sense, where that is known."""
 
+    @property
+    def http_status(self) -> int:
+        """The HTTP status code: that of ``status``, unless a subclass has a more exact one."""
+        return self.status.http_status
+
 
 class InvalidRequestError(RepServeError):
     """The request can never succeed as it is."""
 
     status = Status.INVALID_ARGUMENT
     rejection = "invalid"
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """The request is longer than any may be."""
+
+    http_status = 413
 
 
 class ImageError(InvalidRequestError):

@@ -1,16 +1,18 @@
-"""A metric as the exporter shows it and as docs/metrics.md tells it, named and described in one place."""
+"""A metric as the exporter shows it and as docs/metrics.md describes it, named and described in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 Kind = Literal["counter", "gauge", "histogram"]
+Labels: TypeAlias = Mapping[str, tuple[str, ...] | str]
+"""Each label, with all the values it takes, or with a word on them where they are not known beforehand."""
 
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Buckets of every duration: from a run on a simulated device to the longest a request should wait."""
@@ -25,8 +27,7 @@ class MetricDefinition:
     kind: Kind
     text: str
     """What it counts or measures: the exporter's HELP."""
-    labels: Mapping[str, tuple[str, ...] | str] = field(default_factory=dict)
-    """Each label, with all the values it takes, or with a word on them where they are not known beforehand."""
+    labels: Labels = field(default_factory=dict)
     buckets: tuple[float, ...] = SECONDS
     """Upper bounds of a histogram's buckets."""
 
@@ -65,7 +66,7 @@ class MetricDefinition:
         return CounterMetricFamily(self.name, self.text, labels=self.label_names)
 
     def gauge_family(self) -> GaugeMetricFamily:
-        """An empty family, for a collector that measures when asked."""
+        """An empty family, for a collector that measures at each scrape."""
         return GaugeMetricFamily(self.name, self.text, labels=self.label_names)
 
     def histogram_family(self) -> HistogramMetricFamily:
@@ -73,6 +74,6 @@ class MetricDefinition:
         return HistogramMetricFamily(self.name, self.text, labels=self.label_names)
 
 
-QUEUE_LABELS = {"model": "", "version": ""}
-DEVICE_LABELS = {**QUEUE_LABELS, "device": ""}
+MODEL_LABELS: Labels = {"model": "", "version": ""}
+DEVICE_LABELS: Labels = {**MODEL_LABELS, "device": ""}
 """Labels that several metrics share; their values come from the model repository and the settings."""

@@ -1,7 +1,7 @@
 """Metrics of several processes as one: each keeps an ordinary registry, the supervisor merges snapshots of them.
 
 A snapshot is plain data that fits into a control message. Counters and histograms of a process that ended stay in the
-sums, so that totals never fall; its gauges go. The series of a model version go when it is unloaded.
+sums, so that totals never fall; its gauges go, except timestamps. The series of a model version go when it is unloaded.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from prometheus_client.registry import Collector
 
 Snapshot = list[dict[str, Any]]
 """Families: name, type, help, and samples as [name, labels, value]."""
+
+
+_TIMESTAMP = "_timestamp_seconds"
+"""How gauges end that hold a time: of several processes the latest counts."""
 
 
 def take_snapshot(registry: CollectorRegistry) -> Snapshot:
@@ -53,10 +57,10 @@ class MergedCollector(Collector):
                 self._families[family["name"]] = (family["type"], family["help"])
 
     def end(self, process: str) -> None:
-        """Keep the totals of a process that ended, drop its gauges."""
+        """Keep the totals and timestamps of a process that ended, drop its other gauges."""
         with self._lock:
             for family in self._live.pop(process, []):
-                if family["type"] != "gauge":
+                if family["type"] != "gauge" or family["name"].endswith(_TIMESTAMP):
                     _add(self._ended, family["samples"])
 
     def forget(self, labels: Mapping[str, str]) -> None:
@@ -74,14 +78,14 @@ class MergedCollector(Collector):
         with self._lock:
             return iter(list(self._sum()))
 
-    def samples(self, families: Collection[str]) -> list[tuple[str, dict[str, str], float]]:
-        """The series of some families as they are now: name, labels, value."""
+    def samples(self, names: Collection[str]) -> list[tuple[str, dict[str, str], float]]:
+        """The series with some names as they are now: name, labels, value."""
         with self._lock:
             return [
                 (sample.name, dict(sample.labels), sample.value)
                 for metric in self._sum()
-                if metric.name in families
                 for sample in metric.samples
+                if sample.name in names
             ]
 
     def _sum(self) -> Iterator[Metric]:
@@ -113,4 +117,5 @@ def _add(
     for name, labels, value in samples:
         key = (name, repr(sorted(labels.items())))
         known = sums.get(key)
-        sums[key] = (labels, value + (known[1] if known else 0.0))
+        before = known[1] if known else 0.0
+        sums[key] = (labels, max(before, value) if name.endswith(_TIMESTAMP) else before + value)

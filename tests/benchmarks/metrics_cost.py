@@ -1,4 +1,4 @@
-"""CPU time that recording metrics takes for each image, as the frontend and a worker record them.
+"""CPU time that recording takes for each image, as a frontend and a worker record it, and of a snapshot of all series.
 
 Run: python tests/benchmarks/metrics_cost.py
 """
@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from repserve_server.channel.messages import CloseReason
+from repserve_server.dataplane.dataplane import Scored
 from repserve_server.dataplane.metrics import FrontendMetrics
+from repserve_server.dataplane.models import ModelInfo, ModelTable
+from repserve_server.dataplane.recorder import Recorder
+from repserve_server.dataplane.scores import BatchScores, ImageScores
+from repserve_server.metrics import take_snapshot
 from repserve_server.worker.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from repserve_server.dataplane.queue import ModelQueue
+
 REPEATS = 100_000
+SNAPSHOTS = 200
 BATCH = 12
 SECONDS = 0.0123
 
@@ -24,18 +35,21 @@ SECONDS = 0.0123
 def main() -> None:
     """Time what is recorded for a request of one image, and for a batch, and print the sums."""
     frontend, worker = FrontendMetrics(), WorkerMetrics("model", "1", "cpu")
-    method, queue = frontend.for_method("ClassifyStream"), frontend.for_queue("model", "1")
+    model, table, recorder = frontend.for_model("model", "1"), ModelTable(), Recorder(frontend)
+    table.open(0, cast("ModelQueue", SimpleNamespace(metrics=model)))
+    table.update([ModelInfo("model", "1", "ready", "")])
+    image = ImageScores(BatchScores(np.zeros((1, 2), np.float32), "logits"), 0, BATCH, SECONDS, SECONDS, SECONDS)
 
     def request() -> None:
-        frontend.images.inc(1)
-        frontend.reply_seconds.observe(SECONDS)
-        method.count("OK", SECONDS)
+        with recorder.request("grpc", "ClassifyStream", dict) as record:
+            served = record.find(table, "model", "")
+            record.answered(Scored(served.info, [image]))
 
     def queued() -> None:
-        queue.queue_seconds.observe(SECONDS)
+        model.queue_seconds.observe(SECONDS)
 
     def decode() -> None:
-        frontend.decode_seconds.observe(SECONDS)
+        model.decode_seconds.observe(SECONDS)
 
     def batch() -> None:
         worker.count_batch(BATCH, BATCH, CloseReason.FULL, SECONDS)
@@ -46,16 +60,17 @@ def main() -> None:
     write(f"request {request_cost:.2f} us, queue {queue_cost:.2f} us, decoding {decode_cost:.2f} us")
     write(f"batch {batch_cost * BATCH:.2f} us, {batch_cost:.2f} us for each of its {BATCH} images")
     write(f"a tensor in a request of its own: {tensor:.2f} us; a JPEG: {tensor + decode_cost:.2f} us")
+    write(f"a snapshot once a second: {cost(lambda: take_snapshot(frontend.registry), SNAPSHOTS):.0f} us")
 
 
-def cost(work: Callable[[], None]) -> float:
+def cost(work: Callable[[], object], repeats: int = REPEATS) -> float:
     """Microseconds of CPU time of one call: the best of five rounds."""
     rounds = []
     for _ in range(5):
         started = time.process_time()
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             work()
-        rounds.append((time.process_time() - started) / REPEATS)
+        rounds.append((time.process_time() - started) / repeats)
     return min(rounds) * 1e6
 
 

@@ -102,7 +102,7 @@ class QueueHarness:
         self.clock = FakeClock()
         self.metrics = FrontendMetrics()
         self.queue = ModelQueue(
-            ("digits", "1"), self.area, "logits", 0.01, self.metrics.for_queue("digits", "1"), clock=self.clock
+            ("digits", "1"), self.area, "logits", 0.01, self.metrics.for_model("digits", "1"), clock=self.clock
         )
         self._contents = 0
 

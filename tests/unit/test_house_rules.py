@@ -66,7 +66,6 @@ HOUSE = (
             "settings",
             "metrics",
             "metric_definition",
-            "statistics",
             "process",
             "logs",
         ),

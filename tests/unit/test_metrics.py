@@ -20,11 +20,13 @@ from repserve_bench.accuracy import Accuracy
 from repserve_bench.metrics import BenchCollector
 from repserve_bench.tally import Tally
 from repserve_server import errors
-from repserve_server.dataplane.metrics import REJECTED_REQUESTS, FrontendMetrics
+from repserve_server.channel.messages import CloseReason
+from repserve_server.dataplane.metrics import METHODS, REJECTED_REQUESTS, REQUESTS, FrontendMetrics
 from repserve_server.dataplane.models import InstanceInfo, ModelInfo
+from repserve_server.dataplane.statistics import SAMPLES
 from repserve_server.errors import RepServeError
+from repserve_server.protocols.console.page import FIGURES
 from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.supervisor.questions import FIGURES
 from repserve_server.worker.metrics import WorkerMetrics
 from support.harness import ROOT
 from support.monitoring import DASHBOARDS, dashboard_queries, rules
@@ -54,10 +56,10 @@ def server_registries() -> list[CollectorRegistry]:
     instance = InstanceInfo("cpu", "openvino", "f32", simulated=False, batch_seconds={1: 0.01})
     info = ModelInfo("model", "1", "ready", "", instances=(instance,))
     frontend, worker = FrontendMetrics(), WorkerMetrics("model", "1", "cpu")
-    frontend.for_queue("model", "1")
+    model = frontend.for_model("model", "1")
+    model.last_inference = 1.0
     frontend.show({("model", "1"): 0}, 0)
-    frontend.for_method("Classify").count("UNAVAILABLE", 0.1, "draining")
-    frontend.count_rejected_image("corrupt")
+    worker.count_batch(1, 4, CloseReason.FULL, 0.1)
     worker.set_figures({"mean": 0.0})
     server = ServerMetrics(lambda: [info])
     return [frontend.registry, worker.registry, server.registry]
@@ -122,8 +124,9 @@ def test_every_metric_is_on_a_dashboard() -> None:
     assert set(DEFINITIONS) - drawn == set()
 
 
-def test_the_page_asks_for_metrics_that_exist() -> None:
-    assert set(FIGURES) <= {definition.name for definition in SERVER}
+@pytest.mark.parametrize("name", [*FIGURES, *SAMPLES])
+def test_the_page_and_the_statistics_read_metrics_that_exist(name: str) -> None:
+    assert definition_of(name) is not None
 
 
 def test_every_metric_is_documented_and_no_other() -> None:
@@ -137,10 +140,15 @@ def test_the_reasons_of_refusals_are_those_of_the_errors() -> None:
     assert {kind.rejection for kind in kinds if kind.rejection} == set(REJECTED_REQUESTS.labels["reason"])
 
 
-def test_counters_whose_labels_are_known_start_at_0() -> None:
-    page = generate_latest(FrontendMetrics().registry).decode()
-    assert 'repserve_rejected_requests_total{reason="queue_full"} 0.0' in page
-    assert 'repserve_rejected_images_total{kind="corrupt"} 0.0' in page
+def test_the_counters_of_a_model_start_at_0_once_it_is_known() -> None:
+    metrics = FrontendMetrics()
+    metrics.for_model("a", "1")
+    value, model = metrics.registry.get_sample_value, {"model": "a", "version": "1"}
+    for method in METHODS:
+        labels = dict(zip(REQUESTS.label_names, ("a", "1", *method, "UNAVAILABLE"), strict=True))
+        assert value("repserve_requests_total", labels) == 0
+    assert value("repserve_rejected_requests_total", {**model, "reason": "queue_full"}) == 0
+    assert value("repserve_rejected_images_total", {**model, "kind": "corrupt"}) == 0
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason=NO_PROMTOOL)

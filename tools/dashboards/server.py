@@ -6,6 +6,8 @@ from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, Variable, increas
 
 SERVER = 'job=~"$job"'
 MODEL = 'job=~"$job", model=~"$model"'
+SUCCEEDED, FAILED = f'{MODEL}, code="OK"', f'{MODEL}, code!="OK"'
+STAGES = rate("repserve_request_stage_seconds_total", MODEL, "stage")
 ERRORS = "INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
 CPU = rate("repserve_process_cpu_seconds_total", SERVER)
 IMAGES = rate("repserve_images_total", SERVER)
@@ -119,14 +121,21 @@ SERVER_DASHBOARD = Dashboard(
         Panel(
             "Mean time by stage",
             (
-                (mean("repserve_decode_seconds", SERVER), "decode"),
-                (mean("repserve_queue_seconds", MODEL), "queue"),
-                (mean("repserve_compute_seconds", MODEL), "compute"),
-                (mean("repserve_reply_seconds", SERVER), "reply"),
+                (
+                    f"{STAGES} / on() group_left() ({rate('repserve_requests_total', SUCCEEDED)} > 0)",
+                    "{{stage}}",
+                ),
+                (
+                    (
+                        f"{rate('repserve_failed_request_seconds_total', MODEL)}"
+                        f" / ({rate('repserve_requests_total', FAILED)} > 0)"
+                    ),
+                    "failed requests",
+                ),
             ),
             unit="s",
             stacked=True,
-            text="Of an image, but for the reply, which is of a request; requests of many images overlap their stages.",
+            text="Of successful requests; those that failed beside them.",
         ),
         Panel(
             "p99 by stage",
@@ -217,6 +226,12 @@ SERVER_DASHBOARD = Dashboard(
             ),
             kind="table",
             width=12,
+        ),
+        Panel(
+            "Since the last inference",
+            ((f"time() - max by (model) (repserve_last_inference_timestamp_seconds{{{MODEL}}} > 0)", "{{model}}"),),
+            unit="s",
+            width=6,
         ),
         Panel(
             "Load time",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
-
-from repserve_server.statistics import ModelStatistics
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -56,12 +55,8 @@ class Administration(Protocol):
         """Unload every version of a model; returns once what it had taken is answered."""
         ...
 
-    async def statistics(self) -> list[ModelStatistics]:
-        """The statistics of every model version that was served since the server started."""
-        ...
-
-    async def figures(self) -> Figures:
-        """What a page needs to show how the server is doing."""
+    async def figures(self, samples: Sequence[str]) -> Figures:
+        """The series of /metrics with these names, over all processes."""
         ...
 
     async def register_region(self, region: Region) -> None:

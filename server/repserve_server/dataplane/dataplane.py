@@ -15,7 +15,6 @@ import numpy as np
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
-from repserve_server.dataplane.statistics import Attempt, Statistics
 from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
 from repserve_server.imaging.model_input import as_model_input
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from repserve_server.dataplane.decoding import DecodePool
-    from repserve_server.dataplane.metrics import FrontendMetrics
     from repserve_server.dataplane.queue import ModelQueue
 
 Buffer: TypeAlias = bytes | memoryview
@@ -35,7 +33,7 @@ class Scored:
 
     model: ModelInfo
     images: list[ImageScores]
-    decode_seconds: float
+    decode_seconds: float = 0.0
 
 
 class RequestsInFlight:
@@ -71,15 +69,12 @@ class Dataplane:
         self,
         models: ModelTable,
         decoding: DecodePool,
-        metrics: FrontendMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.models = models
         self._decoding = decoding
-        self._metrics = metrics
         self._clock = clock
         self._requests = RequestsInFlight()
-        self.statistics = Statistics(clock)
 
     @property
     def draining(self) -> asyncio.Event:
@@ -91,18 +86,18 @@ class Dataplane:
 
         Args:
             images: JPEG, PNG, WebP or BMP files, at least one.
-            served: the model version that the request resolved to, from ``models.find``.
+            served: the model version to run.
             call: by when, for whom, how urgent.
 
         Raises:
             RepServeError: whatever kept an image from being classified; none is answered then.
         """
-        with self._requests, self.statistics.attempt(served.info.name, served.info.version) as attempt:
+        with self._requests:
             _check_count(len(images))
             self._check_deadline(call)
             slots = served.queue.admit(len(images), call, self._decoding.backlog_seconds)
             seconds = await self._decode_all(images, served, slots, call)
-            return await self._run(served, slots, call, attempt, seconds)
+            return Scored(served.info, await served.queue.run(slots, call), seconds)
 
     async def classify_pixels(self, data: Buffer, images: int, served: ServedModel, call: Call) -> Scored:
         """Classify images that are already resized and cropped.
@@ -144,7 +139,7 @@ class Dataplane:
     async def _classify_rows(
         self, data: Buffer, images: int, served: ServedModel, call: Call, *, pixels: bool
     ) -> Scored:
-        with self._requests, self.statistics.attempt(served.info.name, served.info.version) as attempt:
+        with self._requests:
             area, preprocessing = served.queue.area, served.info.preprocessing
             if pixels:
                 rows = _as_array(data, images, preprocessing.shape, "uint8")
@@ -155,7 +150,7 @@ class Dataplane:
             slots = served.queue.admit(images, call)
             # Normalised only now: what is refused costs no work.
             _write(area.images, slots, as_model_input(rows, preprocessing, served.dtype) if pixels else rows)
-            return await self._run(served, slots, call, attempt)
+            return Scored(served.info, await served.queue.run(slots, call))
 
     def _check_deadline(self, call: Call) -> None:
         if call.deadline <= self._clock():
@@ -183,10 +178,10 @@ class Dataplane:
             self._end_decoding(queue, work, slots)
             if not isinstance(error, ImageError):
                 raise
-            self._metrics.count_rejected_image(error.kind)
+            queue.metrics.rejected_images[error.kind].inc()
             raise _name_image(error, work) from error
         for one in seconds:
-            self._metrics.decode_seconds.observe(one)
+            queue.metrics.decode_seconds.observe(one)
         return sum(seconds)
 
     def _end_decoding(self, queue: ModelQueue, work: Sequence[asyncio.Future[float]], slots: Sequence[int]) -> None:
@@ -195,21 +190,6 @@ class Dataplane:
             if future.done() and not future.cancelled() and future.exception() is None:
                 queue.give_back((slot,))
             future.cancel()
-
-    async def _run(
-        self, served: ServedModel, slots: list[int], call: Call, attempt: Attempt, decode_seconds: float = 0.0
-    ) -> Scored:
-        try:
-            images = await served.queue.run(slots, call)
-        except BaseException:
-            if call.span is not None:
-                call.span.describe(served.info.name, served.info.version, len(slots))
-            raise
-        self._metrics.images.inc(len(images))
-        self._metrics.reply_seconds.observe(attempt.succeed(images, decode_seconds))
-        if call.span is not None:
-            call.span.record(served.info.name, served.info.version, images, decode_seconds)
-        return Scored(served.info, images, decode_seconds)
 
 
 def _check_takes_tensors(served: ServedModel) -> None:

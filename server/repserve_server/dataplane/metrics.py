@@ -2,70 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 
 from repserve_server.errors import Status
-from repserve_server.metric_definition import QUEUE_LABELS, MetricDefinition
+from repserve_server.metric_definition import MODEL_LABELS, Labels, MetricDefinition
 
-METHODS = ("Classify", "ClassifyStream", "ModelInfer", "ModelStreamInfer", "ModelInfer over HTTP")
+Method: TypeAlias = tuple[str, str]
+"""A protocol, and the name of the RPC; over HTTP, of the RPC that does the same."""
+METHODS: tuple[Method, ...] = (
+    ("grpc", "Classify"),
+    ("grpc", "ClassifyStream"),
+    ("grpc", "ModelInfer"),
+    ("grpc", "ModelStreamInfer"),
+    ("http", "ModelInfer"),
+)
 CODES = ("OK", "CANCELLED", *(status.name for status in Status))
+REJECTIONS = ("queue_full", "deadline", "image", "invalid", "unknown_model", "not_ready", "draining")
+FAULTS = ("empty", "unknown_format", "unsupported_format", "animated", "corrupt", "too_large")
+STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
+
+_METHOD_LABELS: Labels = {
+    **MODEL_LABELS,
+    "protocol": ("grpc", "http"),
+    "method": ("Classify", "ClassifyStream", "ModelInfer", "ModelStreamInfer"),
+}
 REQUESTS = MetricDefinition(
     "repserve_requests",
     "counter",
-    "Requests ended, by gRPC status code, CANCELLED where the client gave up; each request of a stream counts.",
-    {"method": METHODS, "code": CODES},
+    "Requests by gRPC status code; CANCELLED if the client gave up. Each request of a stream counts.",
+    {**_METHOD_LABELS, "code": CODES},
 )
 REQUEST_SECONDS = MetricDefinition(
-    "repserve_request_seconds", "histogram", "Time from a request's arrival to its answer.", {"method": METHODS}
+    "repserve_request_seconds", "histogram", "Time from a request's arrival to its response.", _METHOD_LABELS
+)
+FAILED_REQUEST_SECONDS = MetricDefinition(
+    "repserve_failed_request_seconds", "counter", "Time spent on requests that failed.", MODEL_LABELS
+)
+REQUEST_STAGE_SECONDS = MetricDefinition(
+    "repserve_request_stage_seconds",
+    "counter",
+    "Time that successful requests spent in each stage; for several images, in the batch that ended last.",
+    {**MODEL_LABELS, "stage": STAGES},
 )
 REJECTED_REQUESTS = MetricDefinition(
     "repserve_rejected_requests",
     "counter",
-    "Requests refused without work on the device, by reason.",
-    {"reason": ("queue_full", "deadline", "image", "invalid", "unknown_model", "not_ready", "draining")},
+    "Requests rejected before they reached the device, by reason.",
+    {**MODEL_LABELS, "reason": REJECTIONS},
 )
-REQUESTS_IN_FLIGHT = MetricDefinition("repserve_requests_in_flight", "gauge", "Requests taken and not answered yet.")
-IMAGES = MetricDefinition("repserve_images", "counter", "Images classified.")
+REQUESTS_IN_FLIGHT = MetricDefinition("repserve_requests_in_flight", "gauge", "Requests accepted and not yet answered.")
+IMAGES = MetricDefinition("repserve_images", "counter", "Images classified.", MODEL_LABELS)
+LAST_INFERENCE = MetricDefinition(
+    "repserve_last_inference_timestamp_seconds",
+    "gauge",
+    "When a request was last answered successfully, as Unix time; 0 for never.",
+    MODEL_LABELS,
+)
 DECODE_SECONDS = MetricDefinition(
-    "repserve_decode_seconds", "histogram", "Time to decode, resize and crop an encoded image."
+    "repserve_decode_seconds", "histogram", "Time to decode, resize and crop an encoded image.", MODEL_LABELS
 )
 REJECTED_IMAGES = MetricDefinition(
-    "repserve_rejected_images",
-    "counter",
-    "Images that were not accepted, by kind of fault.",
-    {"kind": ("empty", "unknown_format", "unsupported_format", "animated", "corrupt", "too_large")},
+    "repserve_rejected_images", "counter", "Images rejected, by kind of fault.", {**MODEL_LABELS, "kind": FAULTS}
 )
 QUEUE_IMAGES = MetricDefinition(
     "repserve_queue_images",
     "gauge",
-    "Images between admission and answer: being decoded, waiting, or on the device.",
-    QUEUE_LABELS,
+    "Images between admission and response: being decoded, waiting, or on the device.",
+    MODEL_LABELS,
 )
 QUEUE_SECONDS = MetricDefinition(
-    "repserve_queue_seconds",
-    "histogram",
-    "Time from an image's being ready for the device until its batch started.",
-    QUEUE_LABELS,
+    "repserve_queue_seconds", "histogram", "Time an image waited for its batch to start, once decoded.", MODEL_LABELS
 )
 REPLY_SECONDS = MetricDefinition(
-    "repserve_reply_seconds",
-    "histogram",
-    "Time from the device's last answer to a request until the request's own.",
+    "repserve_reply_seconds", "histogram", "Time from the end of a request's last batch to its response.", MODEL_LABELS
 )
 POISON_IMAGES = MetricDefinition(
     "repserve_poison_images",
     "counter",
-    "Images given up because they were on the device at two crashes.",
-    QUEUE_LABELS,
+    "Images given up because the device crashed twice while running them.",
+    MODEL_LABELS,
 )
 DEFINITIONS = (
     REQUESTS,
     REQUEST_SECONDS,
+    FAILED_REQUEST_SECONDS,
+    REQUEST_STAGE_SECONDS,
     REJECTED_REQUESTS,
     REQUESTS_IN_FLIGHT,
     IMAGES,
+    LAST_INFERENCE,
     DECODE_SECONDS,
     REJECTED_IMAGES,
     QUEUE_IMAGES,
@@ -75,12 +103,62 @@ DEFINITIONS = (
 )
 
 
-@dataclass(frozen=True)
-class QueueMetrics:
-    """The series of one model's queue."""
+class RequestMetrics:
+    """The series of the requests to one model version, or of those to no known one.
 
-    queue_seconds: Histogram
-    poison_images: Counter
+    Those of every code and reason start at 0, so that the first one counted is an increase.
+    """
+
+    def __init__(self, families: FrontendMetrics, *model: str) -> None:
+        self._model = model
+        self._families = families
+        self._codes = {
+            method: {code: families.requests.labels(*model, *method, code) for code in CODES} for method in METHODS
+        }
+        self._seconds: dict[Method, Histogram] = {}
+        self._failed_seconds = families.failed_request_seconds.labels(*model)
+        self._rejected = {reason: families.rejected_requests.labels(*model, reason) for reason in REJECTIONS}
+
+    def begin(self, method: Method) -> None:
+        """Make the series that a method gets only once it is used: a histogram has many."""
+        if method not in self._seconds:
+            self._seconds[method] = self._families.request_seconds.labels(*self._model, *method)
+
+    def end(self, method: Method, code: str, seconds: float, rejection: str) -> None:
+        """Count a request that has begun and ended; ``rejection`` is empty if it was not rejected."""
+        self._codes[method][code].inc()
+        self._seconds[method].observe(seconds)
+        if code != "OK":
+            self._failed_seconds.inc(seconds)
+        if rejection:
+            self._rejected[rejection].inc()
+
+
+class ModelMetrics(RequestMetrics):
+    """All series of one model version."""
+
+    def __init__(self, families: FrontendMetrics, model: str, version: str) -> None:
+        super().__init__(families, model, version)
+        self.images = families.images.labels(model, version)
+        self.decode_seconds = families.decode_seconds.labels(model, version)
+        self.queue_seconds = families.queue_seconds.labels(model, version)
+        self.reply_seconds = families.reply_seconds.labels(model, version)
+        self.stage_seconds = [0.0] * len(STAGES)
+        """Seconds not shown yet, in the order of ``STAGES``: four counters would cost a request a microsecond."""
+        self._stages = [families.stage_seconds.labels(model, version, stage) for stage in STAGES]
+        self.rejected_images = {fault: families.rejected_images.labels(model, version, fault) for fault in FAULTS}
+        self.poison_images = families.poison_images.labels(model, version)
+        self._last_inference = families.last_inference.labels(model, version)
+        self.last_inference = 0.0
+        """When a request was last answered, a time of ``time.monotonic``; 0 for never."""
+
+    def show(self) -> None:
+        """Bring the series up to date."""
+        for counter, seconds in zip(self._stages, self.stage_seconds, strict=True):
+            counter.inc(seconds)
+        self.stage_seconds = [0.0] * len(STAGES)
+        if self.last_inference:
+            self._last_inference.set(self.last_inference + time.time() - time.monotonic())
 
 
 class FrontendMetrics:
@@ -88,59 +166,67 @@ class FrontendMetrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self._requests = REQUESTS.counter(registry)
-        self._request_seconds = REQUEST_SECONDS.histogram(registry)
-        self._rejected_requests = REJECTED_REQUESTS.counter(registry)
+        self.requests = REQUESTS.counter(registry)
+        self.request_seconds = REQUEST_SECONDS.histogram(registry)
+        self.failed_request_seconds = FAILED_REQUEST_SECONDS.counter(registry)
+        self.stage_seconds = REQUEST_STAGE_SECONDS.counter(registry)
+        self.rejected_requests = REJECTED_REQUESTS.counter(registry)
         self._in_flight = REQUESTS_IN_FLIGHT.gauge(registry)
         self.images = IMAGES.counter(registry)
+        self.last_inference = LAST_INFERENCE.gauge(registry)
         self.decode_seconds = DECODE_SECONDS.histogram(registry)
-        self._rejected_images = REJECTED_IMAGES.counter(registry)
-        self._occupied = QUEUE_IMAGES.gauge(registry)
-        self._queue_seconds = QUEUE_SECONDS.histogram(registry)
+        self.rejected_images = REJECTED_IMAGES.counter(registry)
+        self._queue_images = QUEUE_IMAGES.gauge(registry)
+        self.queue_seconds = QUEUE_SECONDS.histogram(registry)
         self.reply_seconds = REPLY_SECONDS.histogram(registry)
-        self._poison = POISON_IMAGES.counter(registry)
+        self.poison_images = POISON_IMAGES.counter(registry)
+        self.unknown = RequestMetrics(self, "", "")
+        """Counts the requests that name no known model."""
+        for method in METHODS:
+            self.unknown.begin(method)
+        self._models: dict[tuple[str, str], ModelMetrics] = {}
 
-    def for_queue(self, model: str, version: str) -> QueueMetrics:
-        """The series of a model version's queue."""
-        return QueueMetrics(
-            self._queue_seconds.labels(model, version),
-            self._poison.labels(model, version),
-        )
+    def for_model(self, model: str, version: str) -> ModelMetrics:
+        """The series of a model version, made when it is first asked for."""
+        key = (model, version)
+        if key not in self._models:
+            self._models[key] = ModelMetrics(self, *key)
+        return self._models[key]
 
-    def forget_queue(self, model: str, version: str) -> None:
+    def find(self, model: str, version: str) -> RequestMetrics:
+        """The series of a request whose model does not answer: those of the model if it has any, no new ones."""
+        known = [found for key, found in self._models.items() if model == key[0] and version in ("", key[1])]
+        return known[-1] if known else self.unknown
+
+    def forget_model(self, model: str, version: str) -> None:
         """Drop the series of a model version that is served no more."""
-        for metric in (self._queue_seconds, self._poison):
-            metric.remove(model, version)
+        del self._models[model, version]
+        for family in (
+            self.requests,
+            self.request_seconds,
+            self.failed_request_seconds,
+            self.stage_seconds,
+            self.rejected_requests,
+            self.images,
+            self.last_inference,
+            self.decode_seconds,
+            self.rejected_images,
+            self.queue_seconds,
+            self.reply_seconds,
+            self.poison_images,
+        ):
+            family.remove_by_labels({"model": model, "version": version})
 
     def show(self, occupied: dict[tuple[str, str], int], in_flight: int) -> None:
-        """Show how many images each queue holds, by model and version, and how many requests are not answered."""
+        """Bring all series up to date.
+
+        Args:
+            occupied: how many images each queue holds, by model and version.
+            in_flight: how many requests are not answered yet.
+        """
         self._in_flight.set(in_flight)
-        self._occupied.clear()
+        self._queue_images.clear()
         for (model, version), images in occupied.items():
-            self._occupied.labels(model, version).set(images)
-
-    def for_method(self, method: str) -> MethodMetrics:
-        """The series of an RPC."""
-        return MethodMetrics(self._requests, self._request_seconds.labels(method), self._rejected_requests, method)
-
-    def count_rejected_image(self, kind: str) -> None:
-        """Count an image that was not accepted."""
-        self._rejected_images.labels(kind).inc()
-
-
-class MethodMetrics:
-    """Counts the requests of one RPC."""
-
-    def __init__(self, requests: Counter, seconds: Histogram, rejected: Counter, method: str) -> None:
-        self._requests, self._seconds, self._rejected, self.method = requests, seconds, rejected, method
-        self._by_code: dict[str, Counter] = {"OK": requests.labels(method, "OK")}
-
-    def count(self, code: str, seconds: float, rejection: str = "") -> None:
-        """Count a request that ended with this status code after ``seconds``, and why it was refused if it was."""
-        if rejection:
-            self._rejected.labels(rejection).inc()
-        series = self._by_code.get(code)
-        if series is None:
-            series = self._by_code[code] = self._requests.labels(self.method, code)
-        series.inc()
-        self._seconds.observe(seconds)
+            self._queue_images.labels(model, version).set(images)
+        for metrics in self._models.values():
+            metrics.show()

@@ -29,7 +29,7 @@ from repserve_server.dataplane.scores import BatchScores, ImageScores, Output
 from repserve_server.errors import DeadlineError, DrainingError, InferenceError, ModelUnavailableError
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.metrics import QueueMetrics
+    from repserve_server.dataplane.metrics import ModelMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +49,14 @@ class ModelQueue:
         area: SlotArea,
         output: Output,
         best_image_seconds: float,
-        metrics: QueueMetrics,
+        metrics: ModelMetrics,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
         self.area = area
         self._output = output
-        self._metrics = metrics
+        self.metrics = metrics
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(area.layout.slots, best_image_seconds)
@@ -277,7 +277,7 @@ class ModelQueue:
                     request.succeed(flight.row, ImageScores(batch, row, answer.size, queued, compute, answer.finished))
                 else:
                     request.fail(DeadlineError("the deadline passed while the image was on the device"))
-                self._metrics.queue_seconds.observe(queued)
+                self.metrics.queue_seconds.observe(queued)
                 row += 1
             elif outcome is Outcome.EXPIRED:
                 request.fail(DeadlineError("the deadline passed while the image waited for the device"))
@@ -295,7 +295,7 @@ class ModelQueue:
         if flight.request.future.done():
             self._end_unsent(flight)
         elif flight.crashes > CRASHES_ALLOWED:
-            self._metrics.poison_images.inc()
+            self.metrics.poison_images.inc()
             digest = hashlib.sha256(self.area.images[flight.slot].tobytes()).hexdigest()
             logger.error("an image was on the device at %d crashes and is given up: sha256 %s", flight.crashes, digest)
             flight.request.fail(

@@ -1,72 +1,98 @@
-"""What became of a frontend's requests, by model version."""
+"""KServe's statistics of model versions, computed from the metrics of the whole server."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from repserve_server.statistics import Body, ModelStatistics
+from repserve_server.dataplane.metrics import STAGES
 
-if TYPE_CHECKING:
-    from repserve_server.dataplane.scores import ImageScores
-
-
-class Attempt:
-    """A request to a model version, as a ``with`` block: it fails with an exception unless it has succeeded before."""
-
-    __slots__ = ("_clock", "_counts", "_started")
-
-    def __init__(self, counts: ModelStatistics, clock: Callable[[], float]) -> None:
-        self._counts, self._clock = counts, clock
-        self._started = clock()
-
-    def succeed(self, images: Sequence[ImageScores], decode_seconds: float) -> float:
-        """Count a request that is answered; returns the seconds since the device's last answer to it.
-
-        Queue and compute are those of the image that was answered last: a request of many images may run in several
-        batches, one after the other.
-        """
-        now = self._clock()
-        last = max(images, key=lambda image: image.finished)
-        counts = self._counts
-        counts.inferences += len(images)
-        counts.last_inference = int(time.time() * 1000)
-        counts.success.add(now - self._started)
-        counts.queue.add(last.queue_seconds)
-        counts.compute_input.add(decode_seconds)
-        counts.compute_infer.add(last.compute_seconds)
-        counts.compute_output.add(now - last.finished)
-        return max(0.0, now - last.finished)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._counts.fail.add(self._clock() - self._started)
+Sample = tuple[str, dict[str, str], float]
+SAMPLES = (
+    "repserve_requests_total",
+    "repserve_request_seconds_sum",
+    "repserve_failed_request_seconds_total",
+    "repserve_request_stage_seconds_total",
+    "repserve_images_total",
+    "repserve_last_inference_timestamp_seconds",
+    "repserve_batches_total",
+    "repserve_device_busy_seconds_total",
+)
+"""The series that the statistics are computed from."""
 
 
-class Statistics:
-    """The counts of one process."""
+@dataclass
+class Duration:
+    """How often something happened, and how long it took in all, in nanoseconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._counts: dict[tuple[str, str], ModelStatistics] = {}
+    count: int = 0
+    nanoseconds: int = 0
 
-    def attempt(self, model: str, version: str) -> Attempt:
-        """Begin to count a request."""
-        return Attempt(self._find(model, version), self._clock)
 
-    def to_body(self) -> Body:
-        """The counts as the content of a control message."""
-        return [counts.to_body() for counts in self._counts.values()]
+@dataclass
+class ModelStatistics:
+    """What became of a model version's requests while it was loaded, over all frontends and workers.
 
-    def _find(self, model: str, version: str) -> ModelStatistics:
-        counts = self._counts.get((model, version))
-        if counts is None:
-            counts = self._counts[model, version] = ModelStatistics(model, version)
-        return counts
+    Attributes:
+        name: the model.
+        version: its version.
+        last_inference: milliseconds since the epoch; 0 for never.
+        inferences: images that were classified.
+        success: requests that succeeded, from arrival to response.
+        fail: requests that failed, likewise.
+        queue: for requests that succeeded: from being ready for the device until the batch started.
+        compute_input: decoding, resizing and cropping.
+        compute_infer: time on the device.
+        compute_output: from the end of the batch to the response.
+        batches: runs on the device by the number of images in them, padding not counted.
+    """
+
+    name: str
+    version: str
+    last_inference: int = 0
+    inferences: int = 0
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    batches: dict[int, Duration] = field(default_factory=dict)
+
+    def add(self, name: str, labels: dict[str, str], value: float) -> None:
+        """Add a sample of this version."""
+        nanoseconds = round(value * 1e9)
+        match name:
+            case "repserve_requests_total":
+                (self.success if labels["code"] == "OK" else self.fail).count += int(value)
+            case "repserve_request_seconds_sum":
+                self.success.nanoseconds += nanoseconds
+            case "repserve_failed_request_seconds_total":
+                self.success.nanoseconds -= nanoseconds
+                self.fail.nanoseconds += nanoseconds
+            case "repserve_request_stage_seconds_total":
+                getattr(self, labels["stage"]).nanoseconds += nanoseconds
+            case "repserve_images_total":
+                self.inferences += int(value)
+            case "repserve_last_inference_timestamp_seconds":
+                self.last_inference = int(value * 1000)
+            case "repserve_batches_total":
+                self._batches(labels).count += int(value)
+            case "repserve_device_busy_seconds_total":
+                self._batches(labels).nanoseconds += nanoseconds
+
+    def _batches(self, labels: dict[str, str]) -> Duration:
+        return self.batches.setdefault(int(labels["batch_size"]), Duration())
+
+
+def model_statistics(samples: Iterable[Sample]) -> list[ModelStatistics]:
+    """The statistics of every model version that has samples."""
+    found: dict[tuple[str, str], ModelStatistics] = {}
+    for name, labels, value in samples:
+        key = (labels["model"], labels["version"])
+        if any(key):
+            found.setdefault(key, ModelStatistics(*key)).add(name, labels, value)
+    for entry in found.values():
+        for stage in STAGES:
+            getattr(entry, stage).count = entry.success.count
+    return list(found.values())

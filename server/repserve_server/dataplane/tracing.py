@@ -49,7 +49,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, method: str, headers: Mapping[str, str]) -> RequestSpan | None:
-        """A span of a request that arrives now; None when it is not traced.
+        """Begin the span of a request that arrives now; None when it is not traced.
 
         Args:
             method: what was called.
@@ -77,12 +77,12 @@ class RequestSpan:
     def __init__(self, tracer: Tracer, span: Span) -> None:
         self._tracer, self._span = tracer, span
 
-    def describe(self, model: str, version: str, images: int) -> None:
-        """Say what the request was for; of one that fails that is all there is."""
-        self._span.set_attributes({"repserve.model": model, "repserve.version": version, "repserve.images": images})
+    def describe(self, model: str, version: str) -> None:
+        """Name the model that the request is for."""
+        self._span.set_attributes({"repserve.model": model, "repserve.version": version})
 
-    def record(self, model: str, version: str, images: Sequence[ImageScores], decode_seconds: float) -> None:
-        """Add what an answered request went through, from the times that workers told.
+    def record(self, images: Sequence[ImageScores], decode_seconds: float) -> None:
+        """Add the stages of a successful request, from the times that workers report.
 
         Decoding is shown right before its image began to wait; the times of several images are added up.
         """
@@ -97,7 +97,7 @@ class RequestSpan:
             )
             span.end(int((end + offset) * NANOSECONDS))
 
-        self.describe(model, version, len(images))
+        self._span.set_attribute("repserve.images", len(images))
         submitted = min(image.finished - image.compute_seconds - image.queue_seconds for image in images)
         if decode_seconds:
             stage("decode", submitted - decode_seconds, submitted)
@@ -108,7 +108,7 @@ class RequestSpan:
             stage("batch", started, image.finished, **{"repserve.batch_size": image.batch_size})
 
     def end(self, code: str) -> None:
-        """The request is answered, with this gRPC status."""
+        """End the span of a request that is answered with this gRPC status."""
         from opentelemetry.trace import StatusCode
 
         self._span.set_attribute("rpc.response.status_code", code)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from repserve_server.dataplane.administration import Figures, LogLevel, Region
-from repserve_server.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from repserve_server.channel.dialogue import Dialogue
@@ -34,16 +34,11 @@ class RemoteAdministration:
         """See ``Administration.unload``."""
         await self._dialogue.ask("unload", {"model": model}, self._load_timeout_seconds)
 
-    async def statistics(self) -> list[ModelStatistics]:
-        """See ``Administration.statistics``."""
-        answer = await self._dialogue.ask("statistics", {}, ASK_SECONDS)
-        return [ModelStatistics.from_body(entry) for entry in answer["models"]]
-
-    async def figures(self) -> Figures:
+    async def figures(self, samples: Sequence[str]) -> Figures:
         """See ``Administration.figures``."""
-        answer = await self._dialogue.ask("figures", {}, ASK_SECONDS)
-        samples = [(name, labels, value) for name, labels, value in answer["samples"]]
-        return Figures(answer["seconds"], answer["model_control_mode"], samples)
+        answer = await self._dialogue.ask("figures", {"samples": samples}, ASK_SECONDS)
+        found = [(name, labels, value) for name, labels, value in answer["samples"]]
+        return Figures(answer["seconds"], answer["model_control_mode"], found)
 
     async def register_region(self, region: Region) -> None:
         """See ``Administration.register_region``."""

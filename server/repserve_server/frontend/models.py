@@ -48,7 +48,7 @@ class ModelMessages:
         area = SlotArea(SlotLayout.from_body(body["layout"]), memory)
         os.close(memory)
         model = (body["model"], body["version"])
-        metrics = self._metrics.for_queue(*model)
+        metrics = self._metrics.for_model(*model)
         queue = ModelQueue(model, area, body["output"], body["best_image_seconds"], metrics)
         self._table.open(body["revision"], queue)
 
@@ -75,7 +75,7 @@ class ModelMessages:
             self._table.close(revision)
             queue.close()
             if all(other.model != queue.model for other in self._table.queues):
-                self._metrics.forget_queue(*queue.model)
+                self._metrics.forget_model(*queue.model)
         self._labels.pop(revision, None)
 
     def close(self) -> None:

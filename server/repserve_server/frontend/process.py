@@ -19,6 +19,7 @@ from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.models import ModelTable
+from repserve_server.dataplane.recorder import Recorder
 from repserve_server.dataplane.tracing import Tracing
 from repserve_server.frontend.administration import RemoteAdministration
 from repserve_server.frontend.listeners import listening_sockets
@@ -55,7 +56,7 @@ class Frontend:
         self._table = ModelTable()
         self._models = ModelMessages(self._table, self._metrics)
         self._decoding = DecodePool(settings["decode_threads"], settings["max_image_pixels"])
-        self._dataplane = Dataplane(self._table, self._decoding, self._metrics)
+        self._dataplane = Dataplane(self._table, self._decoding)
         self._health = Health()
         self._regions = FrontendRegions(settings["regions"])
         self._dialogue = Dialogue(self._send, self._regions.answerers)
@@ -63,14 +64,15 @@ class Frontend:
         max_seconds = settings["default_timeout_seconds"]
         endpoint = settings["otlp_endpoint"]
         self._tracing = Tracing(endpoint, settings["trace_sample_ratio"]) if endpoint else None
+        recorder = Recorder(self._metrics, self._tracing)
         core = InferenceCore(self._dataplane, administration, self._regions.regions, max_seconds)
         self._server = create_grpc_server(
-            ClassificationService(self._dataplane, self._metrics, max_seconds, self._tracing),
-            InferenceService(core, self._dataplane.draining, self._metrics, self._tracing),
+            ClassificationService(self._dataplane, recorder, max_seconds),
+            InferenceService(core, self._dataplane.draining, recorder),
             self._health,
             settings["address"],
         )
-        self._rest = RestServer(core, self._metrics, self._tracing)
+        self._rest = RestServer(core, recorder)
         self._http_address: tuple[str, int] = (settings["host"], settings["http_port"])
         self._ports = (settings["grpc_port"], settings["http_port"])
         self._stopped = asyncio.Event()
@@ -170,7 +172,7 @@ class Frontend:
     def _report_metrics(self, _: ControlMessage) -> None:
         self._metrics.show(self._table.occupied(), self._dataplane.requests_in_flight)
         snapshot = take_snapshot(self._metrics.registry)
-        self._send("metrics", {"snapshot": snapshot, "statistics": self._dataplane.statistics.to_body()})
+        self._send("metrics", {"snapshot": snapshot})
 
     async def _retire(self, revision: int) -> None:
         await self._models.retire(revision)

@@ -137,7 +137,7 @@ class Fleet:
 
     def _take_metrics(self, child: Child, message: ControlMessage) -> None:
         child.asked_at = None
-        self._metrics.update(child, message.body["snapshot"], message.body["statistics"])
+        self._metrics.update(child, message.body["snapshot"])
         if all(other.asked_at is None for other in self.children):
             self.metrics_answered.set()
 

@@ -14,7 +14,6 @@ from prometheus_client.registry import Collector
 from repserve_server.dataplane.models import ModelInfo
 from repserve_server.metric_definition import DEVICE_LABELS, MetricDefinition
 from repserve_server.metrics import MergedCollector, Snapshot
-from repserve_server.statistics import Body, StatisticsTotals
 from repserve_server.supervisor.child import Child
 
 ROLES = ("supervisor", "frontend", "worker")
@@ -83,7 +82,6 @@ class ServerMetrics:
     def __init__(self, models: Callable[[], list[ModelInfo]]) -> None:
         self.registry = CollectorRegistry()
         self.children = MergedCollector()
-        self.statistics = StatisticsTotals()
         self.processes = ProcessCollector()
         self.restarts = RESTARTS.counter(self.registry)
         self.hung_processes = HUNG_PROCESSES.counter(self.registry)
@@ -91,15 +89,13 @@ class ServerMetrics:
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))
 
-    def update(self, child: Child, snapshot: Snapshot, statistics: Body) -> None:
+    def update(self, child: Child, snapshot: Snapshot) -> None:
         """Take a process's newest counts."""
         self.children.update(child.name, snapshot)
-        self.statistics.update(child.name, statistics)
 
     def forget(self, child: Child) -> None:
         """A process has ended: keep its totals, drop its gauges."""
         self.children.end(child.name)
-        self.statistics.end(child.name)
         self.processes.end(child.pid)
 
     def forget_version(self, model: str, version: str) -> None:

@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from repserve_server.supervisor.metrics import ServerMetrics
     from repserve_server.supervisor.regions import RegionTable
 
-FIGURES = (
-    "repserve_images",
-    "repserve_requests",
-    "repserve_request_seconds",
-    "repserve_requests_in_flight",
-    "repserve_waiting_images",
-    "repserve_batch_size",
-    "repserve_padding_images",
-    "repserve_device_busy_seconds",
-)
-"""The metrics that the page shows ..."""
-UNSHOWN = "repserve_batch_size_bucket"
-"""... but for these series, of which each model has a dozen: an answer is one control message."""
-
 logger = logging.getLogger(__name__)
 
 Body = dict[str, Any]
@@ -66,7 +52,6 @@ class Questions:
             "unregister_region": self._unregister_region,
             "regions": self._list_regions,
             "log_level": self._log_level,
-            "statistics": self._statistics,
             "figures": self._figures,
         }
 
@@ -106,13 +91,9 @@ class Questions:
             self._fleet.set_log_level(str(body["level"]))
         return {"level": self._fleet.log_level}
 
-    async def _statistics(self, _: Body) -> Body:
+    async def _figures(self, body: Body) -> Body:
         await self._refresh()
-        return {"models": [entry.to_body() for entry in self._metrics.statistics.totals()]}
-
-    async def _figures(self, _: Body) -> Body:
-        await self._refresh()
-        samples = [list(sample) for sample in self._metrics.children.samples(FIGURES) if sample[0] != UNSHOWN]
+        samples = [list(sample) for sample in self._metrics.children.samples(body["samples"])]
         return {
             "seconds": time.monotonic(),
             "model_control_mode": self._settings.model_control_mode,

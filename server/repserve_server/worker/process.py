@@ -47,7 +47,7 @@ class WorkerProcess:
         self._metrics.set_figures(self._backend.figures())
         self._metrics.set_waiting(self._loop.waiting)
         snapshot = take_snapshot(self._metrics.registry)
-        self._control.send("metrics", {"snapshot": snapshot, "statistics": self._metrics.statistics()})
+        self._control.send("metrics", {"snapshot": snapshot})
 
     def _take_control_messages(self) -> None:
         try:

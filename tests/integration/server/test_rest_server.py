@@ -117,7 +117,7 @@ def test_a_compressed_body_is_bounded_after_it_is_decompressed(digits: RunningSe
 
 def test_what_a_client_sends_wrong_is_counted_as_that(digits: RunningServer) -> None:
     def requests(code: str) -> float:
-        return digits.metric("repserve_requests_total", method="ModelInfer over HTTP", code=code)
+        return digits.metric("repserve_requests_total", protocol="http", method="ModelInfer", code=code)
 
     def refused(reason: str) -> float:
         return digits.metric("repserve_rejected_requests_total", reason=reason)

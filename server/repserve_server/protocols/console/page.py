@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from repserve_server.protocols.kserve.core import InferenceCore
 
 STATE_PATH = "/page/state"
+FIGURES = (
+    "repserve_images_total",
+    "repserve_requests_total",
+    "repserve_request_seconds_bucket",
+    "repserve_requests_in_flight",
+    "repserve_waiting_images",
+    "repserve_batch_size_sum",
+    "repserve_batch_size_count",
+    "repserve_padding_images_total",
+    "repserve_device_busy_seconds_total",
+)
+"""The series that the page shows."""
 HEADERS = {
     # The page needs nothing from elsewhere, and nothing may make it.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -40,7 +52,7 @@ class PageRoutes:
 
     async def state(self, _: web.Request) -> web.Response:
         """The models, and the counts from which the page makes rates."""
-        figures = await self._core.administration.figures()
+        figures = await self._core.administration.figures(FIGURES)
         content = {
             "server": f"repserve {version('repserve')}",
             "ready": self._core.ready(),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from repserve_server.dataplane.statistics import Duration, ModelStatistics
     from repserve_server.protocols.kserve.metadata import ModelMetadata, TensorMetadata
-    from repserve_server.statistics import Duration, ModelStatistics
 
 CLASSIFICATION = "classification"
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")

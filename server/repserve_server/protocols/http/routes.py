@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,17 +12,15 @@ from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
 from repserve_server.dataplane.administration import Region
-from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RepServeError
-from repserve_server.protocols.accounting import finish
+from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RequestTooLargeError
 from repserve_server.protocols.http.messages import HEADER_LENGTH, read_request, write_response
 from repserve_server.protocols.kserve.core import NO_CUDA, NO_TRACE
 from repserve_server.protocols.kserve.log_settings import read_level, write_settings
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.metrics import FrontendMetrics
-    from repserve_server.dataplane.tracing import RequestSpan, Tracing
+    from repserve_server.dataplane.recorder import Recorder, RequestRecord
+    from repserve_server.dataplane.statistics import Duration, ModelStatistics
     from repserve_server.protocols.kserve.core import InferenceCore
-    from repserve_server.statistics import Duration, ModelStatistics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,6 +28,8 @@ OWN_ID = "own_id"
 """Where a request keeps the id that its body carries, for those who report how it ended."""
 _LARGE_BODY = 256 * 1024
 """Bytes of JSON that are read in a thread, not to hold up other requests; raw tensors are only sliced."""
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Of a request, decompressed; the same as of a gRPC message."""
 BODY_SECONDS = 60.0
 """How long a client may take to send a body."""
 _COMPRESSED_FROM = 1024
@@ -40,10 +39,8 @@ _COMPRESSED_FROM = 1024
 class RestRoutes:
     """Converts bodies; what they mean is the core's business."""
 
-    def __init__(self, core: InferenceCore, metrics: FrontendMetrics, tracing: Tracing | None = None) -> None:
-        self._core = core
-        self._tracing = tracing
-        self._inferences = metrics.for_method("ModelInfer over HTTP")
+    def __init__(self, core: InferenceCore, recorder: Recorder) -> None:
+        self._core, self._recorder = core, recorder
         # Python's lock is held while JSON is read: of several at once the event loop would get none of it for long.
         self._reading = asyncio.Semaphore(1)
 
@@ -113,25 +110,8 @@ class RestRoutes:
 
     async def infer(self, request: web.Request) -> web.Response:
         """Classify images."""
-        started = time.monotonic()
-        code, rejection = "INTERNAL", ""
-        headers = {name.lower(): value for name, value in request.headers.items()} if self._tracing else {}
-        span = self._tracing.begin(self._inferences.method, headers) if self._tracing else None
-        try:
-            response = await self._infer(request, span)
-            code = "OK"
-        except RepServeError as error:
-            code, rejection = error.status.name, error.rejection
-            raise
-        except web.HTTPRequestEntityTooLarge:
-            code, rejection = InvalidRequestError.status.name, InvalidRequestError.rejection
-            raise
-        except (asyncio.CancelledError, ConnectionError):
-            code = "CANCELLED"
-            raise
-        finally:
-            finish(self._inferences, span, code, started, rejection)
-        return response
+        with self._recorder.request("http", "ModelInfer", lambda: headers_of(request)) as record:
+            return await self._infer(request, record)
 
     async def index(self, request: web.Request) -> web.Response:
         """Every version of the repository."""
@@ -203,7 +183,7 @@ class RestRoutes:
         level = read_level(await _json_body(request), await administration.log_level())
         return web.json_response(write_settings(await administration.log_level(level)))
 
-    async def _infer(self, request: web.Request, span: RequestSpan | None) -> web.Response:
+    async def _infer(self, request: web.Request, record: RequestRecord) -> web.Response:
         name, version = _model(request)
         body = await _read_body(request)
         length = request.headers.get(HEADER_LENGTH)
@@ -213,7 +193,7 @@ class RestRoutes:
         else:
             asked, binary = read_request(body, length, name, version)
         request[OWN_ID] = asked.id
-        answer, json_length = write_response(await self._core.infer(asked, _client(request), None, span), binary)
+        answer, json_length = write_response(await self._core.infer(asked, _client(request), None, record), binary)
         headers = {} if json_length is None else {HEADER_LENGTH: str(json_length)}
         content_type = "application/json" if json_length is None else "application/octet-stream"
         response = web.Response(body=answer, headers=headers, content_type=content_type)
@@ -227,6 +207,11 @@ def _model(request: web.Request) -> tuple[str, str]:
     return request.match_info.get("model", ""), request.match_info.get("version", "")
 
 
+def headers_of(request: web.Request) -> dict[str, str]:
+    """The headers of a request, by their names in lower case."""
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
 def _client(request: web.Request) -> str:
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     return f"http:{peer}"
@@ -236,14 +221,15 @@ async def _read_body(request: web.Request) -> bytes:
     """The whole body, decompressed; a client has a limited time to send it.
 
     Raises:
-        RepServeError: it did not come in time, or is not what its headers say.
-        web.HTTPRequestEntityTooLarge: it is too long.
+        RepServeError: it did not come in time, is too long, or is not what its headers say.
     """
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except (web.RequestPayloadError, ContentEncodingError) as error:
         raise InvalidRequestError(f"the body cannot be read: {error}") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise RequestTooLargeError(f"the body is longer than {MAX_BODY_BYTES} bytes") from error
     except TimeoutError as error:
         raise DeadlineError(f"the body did not arrive within {BODY_SECONDS:.0f} s") from error
 

@@ -15,16 +15,13 @@ from repserve_server.errors import RepServeError, Status
 from repserve_server.protocols.console.page import PageRoutes
 from repserve_server.protocols.failures import report
 from repserve_server.protocols.http.openapi import describe_routes
-from repserve_server.protocols.http.routes import OWN_ID, RestRoutes
+from repserve_server.protocols.http.routes import MAX_BODY_BYTES, OWN_ID, RestRoutes, headers_of
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.metrics import FrontendMetrics
-    from repserve_server.dataplane.tracing import Tracing
+    from repserve_server.dataplane.recorder import Recorder
     from repserve_server.protocols.http.routes import Handler
     from repserve_server.protocols.kserve.core import InferenceCore
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Of a request, decompressed; the same as of a gRPC message."""
 KEEP_ALIVE_SECONDS = 75.0
 STOP_SECONDS = 2.0
 OPENAPI_PATH = "/openapi.json"
@@ -40,8 +37,8 @@ logger = logging.getLogger(__name__)
 class RestServer:
     """Listens beside the other frontends on one port; the kernel spreads connections over them."""
 
-    def __init__(self, core: InferenceCore, metrics: FrontendMetrics, tracing: Tracing | None = None) -> None:
-        self._routes = RestRoutes(core, metrics, tracing)
+    def __init__(self, core: InferenceCore, recorder: Recorder) -> None:
+        self._routes = RestRoutes(core, recorder)
         self._page = PageRoutes(core)
         self._runner: web.AppRunner | None = None
 
@@ -96,7 +93,6 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         text = {
             404: f"there is nothing at {request.path}; {OPENAPI_PATH} has what there is",
             405: f"{request.path} does not take {request.method}",
-            413: f"the body is longer than {MAX_BODY_BYTES} bytes",
         }.get(error.status, error.reason)
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response({"error": text}, status=error.status, headers=headers)
@@ -147,7 +143,7 @@ def _report(request: web.Request, error: Exception) -> RepServeError:
     return report(
         error,
         f"{request.method} {request.raw_path}",
-        lambda: {name.lower(): value for name, value in request.headers.items()},
+        lambda: headers_of(request),
         request.get(OWN_ID, ""),
     )
 
@@ -158,7 +154,7 @@ def _to_response(error: RepServeError) -> web.Response:
         # Whole seconds, as HTTP has it (RFC 9110, 10.2.3), and the exact time for clients of ours.
         headers["Retry-After"] = str(math.ceil(error.retry_after))
         headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
-    response = web.json_response({"error": error.message}, status=error.status.http_status, headers=headers)
+    response = web.json_response({"error": error.message}, status=error.http_status, headers=headers)
     if error.status is Status.UNAVAILABLE:
         response.force_close()
     return response

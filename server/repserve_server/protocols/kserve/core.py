@@ -14,6 +14,7 @@ import numpy as np
 from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.administration import Administration, Region
 from repserve_server.dataplane.call import Call
+from repserve_server.dataplane.statistics import SAMPLES, ModelStatistics, model_statistics
 from repserve_server.errors import InvalidRequestError, ModelNotFoundError
 from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
 from repserve_server.protocols.kserve.metadata import (
@@ -35,13 +36,12 @@ from repserve_server.protocols.kserve.tensors import (
     RegionSlice,
     WantedOutput,
 )
-from repserve_server.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.dataplane import Dataplane, Scored
     from repserve_server.dataplane.models import ModelInfo, ModelState, ServedModel
+    from repserve_server.dataplane.recorder import RequestRecord
     from repserve_server.dataplane.regions import Regions
-    from repserve_server.dataplane.tracing import RequestSpan
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -144,7 +144,8 @@ class InferenceCore:
     async def statistics(self, model: str, version: str) -> list[ModelStatistics]:
         """What became of the requests of a version, of all versions of a model, or of all models (empty names)."""
         known = {(info.name, info.version) for info in self._dataplane.models.infos if info.version}
-        counted = {(entry.name, entry.version): entry for entry in await self.administration.statistics()}
+        figures = await self.administration.figures(SAMPLES)
+        counted = {(entry.name, entry.version): entry for entry in model_statistics(figures.samples)}
         chosen = [
             counted.get(key) or ModelStatistics(*key)
             for key in sorted(known | set(counted), key=lambda key: (key[0], int(key[1])))
@@ -162,7 +163,7 @@ class InferenceCore:
         return regions
 
     async def infer(
-        self, request: InferenceRequest, client: str, remaining: float | None, span: RequestSpan | None = None
+        self, request: InferenceRequest, client: str, remaining: float | None, record: RequestRecord
     ) -> InferenceResponse:
         """Classify the images of a request.
 
@@ -170,20 +171,20 @@ class InferenceCore:
             request: what to do.
             client: whom to be fair to.
             remaining: seconds until the protocol's own deadline; None where it has none.
-            span: of the request, where it is traced.
+            record: of the request.
         """
         limits = [self._max_seconds, *([] if remaining is None else [remaining])]
         if request.timeout_microseconds:
             limits.append(request.timeout_microseconds / 1e6)
         priority = Priority.HIGH if request.priority == HIGHEST_PRIORITY else Priority.NORMAL
-        call = Call(self._clock() + min(limits), client, priority, span)
-        served = self._dataplane.models.find(request.model, request.version)
+        call = Call(self._clock() + min(limits), client, priority)
+        served = record.find(self._dataplane.models, request.model, request.version)
         wanted = _check_outputs(request, served.info)
         tensor, images = _check_inputs(request, served.info)
         data = tensor.data
         if isinstance(data, RegionSlice):
             data = self._regions.read(data.region, data.offset, data.byte_size)
-        scored = await self._classify(tensor, data, images, served, call)
+        scored = record.answered(await self._classify(tensor, data, images, served, call))
         outputs = tuple(self._make_output(output, scored) for output in wanted)
         return InferenceResponse(scored.model.name, scored.model.version, request.id, outputs)
 

@@ -103,7 +103,7 @@ class System:
         self.clock = FakeClock()
         self.metrics = FrontendMetrics()
         self.table = ModelTable()
-        self.dataplane = Dataplane(self.table, DecodePool(1, 1_000, self.clock), self.metrics, self.clock)
+        self.dataplane = Dataplane(self.table, DecodePool(1, 1_000, self.clock), self.clock)
         self.workers: list[Worker] = []
         self.areas: dict[int, SlotArea] = {}
         self.retiring: list[asyncio.Task[None]] = []
@@ -122,7 +122,7 @@ class System:
         ours, theirs = map_area(slot_layout(SLOTS), mappings=2)
         self.areas[self.revision] = theirs
         queue = ModelQueue(
-            ("digits", "1"), ours, "logits", 0.05, self.metrics.for_queue("digits", "1"), clock=self.clock
+            ("digits", "1"), ours, "logits", 0.05, self.metrics.for_model("digits", "1"), clock=self.clock
         )
         self.table.open(self.revision, queue)
         self.start()

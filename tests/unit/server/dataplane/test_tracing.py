@@ -58,13 +58,15 @@ def test_a_request_has_its_stages_below_it(traced: Traced) -> None:
     batch, other = (BatchScores(np.zeros((2, 3), np.float32), "logits") for _ in range(2))
     now = time.monotonic()
     images = [scores(batch, 0, now), scores(batch, 1, now), scores(other, 0, now + 0.02)]
-    span.record("digits", "1", images, 0.005)
+    span.describe("digits", "1")
+    span.record(images, 0.005)
     span.end("OK")
     spans = traced.spans()
     assert {name: len(found) for name, found in spans.items()} == {"Classify": 1, "decode": 1, "queue": 2, "batch": 2}
     (request,) = spans["Classify"]
     assert request.attributes is not None
     assert request.attributes["repserve.images"] == 3
+    assert request.attributes["repserve.model"] == "digits"
     assert request.attributes["rpc.response.status_code"] == "OK"
     for child in (*spans["decode"], *spans["queue"], *spans["batch"]):
         assert child.parent is not None

@@ -175,10 +175,10 @@ def test_the_largest_error_of_two_simulated_devices_is_not_their_sum() -> None:
 def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
     server = ServerMetrics(list)
     frontend, worker = FrontendMetrics(), WorkerMetrics("digits", "1", "cpu")
-    frontend.for_method("Classify").count("OK", 0.01)
-    frontend.for_queue("digits", "1").queue_seconds.observe(0.001)
+    model = frontend.for_model("digits", "1")
+    model.begin(("grpc", "Classify"))
+    model.end(("grpc", "Classify"), "OK", 0.01, "")
     frontend.show({("digits", "1"): 3}, 2)
-    frontend.count_rejected_image("corrupt")
     worker.count_batch(5, 16, CloseReason.CHEAPEST, 0.02)
     worker.count_unrun(2, Outcome.EXPIRED)
     server.children.update("frontend 0.1", json.loads(json.dumps(take_snapshot(frontend.registry))))
@@ -191,7 +191,8 @@ def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
         for sample in family.samples
     }
     of_model = (("model", "digits"), ("version", "1"))
-    assert samples["repserve_requests_total", ("code", "OK"), ("method", "Classify")] == 1
+    request = (("code", "OK"), ("method", "Classify"), *of_model[:1], ("protocol", "grpc"), of_model[1])
+    assert samples[("repserve_requests_total", *request)] == 1
     assert samples[("repserve_queue_images", *of_model)] == 3
     assert samples[("repserve_padding_images_total", ("device", "cpu"), *of_model)] == 11
     assert (
@@ -200,18 +201,6 @@ def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
     )
     assert samples[("repserve_batch_size_count", ("device", "cpu"), *of_model)] == 1
     assert samples["repserve_process_cpu_seconds_total", ("role", "supervisor")] > 0
-
-
-def test_a_queue_that_is_no_more_leaves_no_series() -> None:
-    metrics = FrontendMetrics()
-    for version in ("1", "2"):
-        metrics.for_queue("digits", version).queue_seconds.observe(0.1)
-    metrics.show({("digits", "1"): 3, ("digits", "2"): 4}, 7)
-    metrics.forget_queue("digits", "1")
-    metrics.show({("digits", "2"): 5}, 5)
-    text = generate_latest(metrics.registry).decode()
-    assert 'version="1"' not in text
-    assert 'repserve_queue_images{model="digits",version="2"} 5.0' in text
 
 
 def test_the_cpu_time_of_a_process_that_is_gone_does_not_fall() -> None:

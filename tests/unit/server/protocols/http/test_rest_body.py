@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from repserve_server.dataplane.metrics import FrontendMetrics
+from repserve_server.dataplane.recorder import Recorder
 from repserve_server.protocols.console.page import PageRoutes
 from repserve_server.protocols.http import routes
 from repserve_server.protocols.http.routes import RestRoutes
@@ -29,7 +30,7 @@ class FakeCore:
 
 async def connect() -> TestClient[web.Request, web.Application]:
     core = cast("InferenceCore", FakeCore())
-    routes = RestRoutes(core, FrontendMetrics())
+    routes = RestRoutes(core, Recorder(FrontendMetrics()))
     client = TestClient(TestServer(create_application(routes, PageRoutes(core))))
     await client.start_server()
     return client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from repserve_server.channel.messages import Priority
-from repserve_server.dataplane.administration import Administration, Region
+from repserve_server.dataplane.administration import Administration, Figures, Region
 from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo
+from repserve_server.dataplane.recorder import Recorder
 from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import DeadlineError, InvalidRequestError, ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
@@ -27,7 +28,6 @@ from repserve_server.protocols.kserve.tensors import (
     RegionSlice,
     WantedOutput,
 )
-from repserve_server.statistics import ModelStatistics
 from support.fakes import scores_of
 from support.queue_harness import WAIT_SECONDS, run_async, settle
 from unit.server.dataplane.test_dataplane import DataplaneHarness, png
@@ -39,8 +39,11 @@ LABELS = ("zero", "one", "two", "three")
 class FakeAdministration:
     """The server as a whole, of which only the statistics are asked here."""
 
-    async def statistics(self) -> list[ModelStatistics]:
-        return [ModelStatistics("digits", "1", inferences=7), ModelStatistics("gone", "3", inferences=1)]
+    async def figures(self, samples: Sequence[str]) -> Figures:
+        assert "repserve_images_total" in samples
+        counts = {("digits", "1"): 7.0, ("gone", "3"): 1.0}
+        found = [("repserve_images_total", {"model": m, "version": v}, images) for (m, v), images in counts.items()]
+        return Figures(0.0, "none", found)
 
 
 class Harness(DataplaneHarness):
@@ -68,10 +71,15 @@ class Harness(DataplaneHarness):
         administration = cast("Administration", FakeAdministration())
         self.core = InferenceCore(self.dataplane, administration, self.regions, 60.0, self.clock)
         self.worker = self.start_worker()
+        self.recorder = Recorder(self.metrics, clock=self.clock)
+
+    async def begin(self, request: InferenceRequest, remaining: float | None = None) -> InferenceResponse:
+        with self.recorder.request("grpc", "ModelInfer", dict, remaining) as record:
+            return await self.core.infer(request, "client", remaining, record)
 
     async def infer(self, request: InferenceRequest, remaining: float | None = None) -> InferenceResponse:
         """Answered by the hand-played worker as soon as its images are there."""
-        task = asyncio.ensure_future(self.core.infer(request, "client", remaining))
+        task = asyncio.ensure_future(self.begin(request, remaining))
         await self.until_submitted()
         await settle()
         self.worker.answer(self.worker.read())
@@ -79,7 +87,7 @@ class Harness(DataplaneHarness):
 
     async def refuse(self, request: InferenceRequest, error: type[Exception], words: str) -> None:
         with pytest.raises(error) as caught:
-            await self.core.infer(request, "client", None)
+            await self.begin(request)
         assert words in str(caught.value)
         await self.until_free()
 
@@ -220,7 +228,7 @@ def test_the_soonest_deadline_counts(tmp_path: Path, remaining: float | None, ti
     async def test() -> None:
         harness = Harness(tmp_path)
         request = ask(pixels(), timeout_microseconds=timeout)
-        task = asyncio.ensure_future(harness.core.infer(request, "client", remaining))
+        task = asyncio.ensure_future(harness.begin(request, remaining))
         await settle()
         (first, _) = harness.worker.read()
         assert first.deadline == pytest.approx(harness.clock.now + seconds)
@@ -237,7 +245,7 @@ def test_the_soonest_deadline_counts(tmp_path: Path, remaining: float | None, ti
 def test_priority_one_goes_first(tmp_path: Path, number: int, priority: Priority) -> None:
     async def test() -> None:
         harness = Harness(tmp_path)
-        task = asyncio.ensure_future(harness.core.infer(ask(pixels(1), priority=number), "client", None))
+        task = asyncio.ensure_future(harness.begin(ask(pixels(1), priority=number)))
         await settle()
         (entry,) = harness.worker.read()
         assert entry.priority is priority

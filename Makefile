@@ -2,9 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),ci) $(BIN)/python -m pytest tests
+# Modules stay together, because their tests share servers; the long ones, which are the first, are begun first.
+PARALLEL := $(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
+.PHONY: help demo serve test test-all test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,11 +30,16 @@ demo: .venv/installed  ## Serve real images, replay a labelled set, print the gu
 serve: .venv/installed  ## Run the server on the bundled model repository
 	@$(BIN)/repserve serve --model-repository model_repo --device cpu
 
-test: .venv/installed  ## All tests that need no torch
-	@$(BIN)/python -m pytest tests -m "not convert"
+test: .venv/installed  ## The tests but the slow ones and those that need torch; six minutes on two cores
+	@$(PARALLEL) -m "not serial and not slow and not convert"
+	@$(PYTEST) -m "serial and not slow and not convert"
+
+test-all: test  ## `make test` and the slow ones: long runs, studies, whole pages of the documentation
+	@$(PARALLEL) -m "slow and not serial and not convert"
+	@$(PYTEST) -m "slow and serial and not convert"
 
 test-convert: .venv/installed-convert  ## The tests of weight conversion and of the model card (adds torch)
-	@$(BIN)/python -m pytest tests -m convert
+	@$(PARALLEL) -m convert
 
 lint: .venv/installed  ## ruff, mypy --strict, and whether what is generated is current
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 REPOSITORY = Path("model_repo")
 DIGITS = "repvgg_digits"
 A0 = "repvgg_a0"
-TABLE_SECONDS = 8.0
 
 NEXT_STEPS = """\
   make serve
@@ -102,7 +102,7 @@ def replay_digits(address: str, console: Console) -> bool:
     return not differences and not report.failed and not report.result.interrupted
 
 
-def demonstrate(console: Console) -> int:
+def demonstrate(console: Console, seconds: float) -> int:
     """Runs the demo and returns its exit status."""
     heading(console, "1. The models")
     console.print(f"{REPOSITORY / DIGITS}: trained on handwritten digits, part of this repository.", highlight=False)
@@ -119,7 +119,7 @@ def demonstrate(console: Console) -> int:
         heading(console, "4. Replaying the labelled digits")
         equal = replay_digits(server.address, console)
     heading(console, "5. RepVGG-A0 on the CPU and on a simulated 310P")
-    table = measure_table(TableSettings(model_repository=REPOSITORY, model=A0, seconds=TABLE_SECONDS), console)
+    table = measure_table(TableSettings(model_repository=REPOSITORY, model=A0, seconds=seconds), console)
     if table.interrupted:
         return INTERRUPTED
     heading(console, "What to do next")
@@ -137,9 +137,11 @@ def heading(console: Console, text: str) -> None:
 
 def main() -> None:
     """Runs the demo and exits with its status: 0 when every served prediction equals the model card's."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="How long each row of the table is measured.")
     console = make_console()
     try:
-        status = demonstrate(console)
+        status = demonstrate(console, parser.parse_args().seconds)
     except (DemoError, ConversionError, DatasetError, LoadError, ServerError, ClientError, OSError) as error:
         console.print(f"The demo failed: {error}", style="bold red", markup=False, soft_wrap=True)
         status = 1

@@ -29,6 +29,7 @@ def test_every_command_of_the_bench_is_told() -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(find_spec("mlperf_loadgen") is None, reason="LoadGen is not installed")
+@pytest.mark.slow
 def test_the_page_can_be_followed(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path)
     serve = ["repserve", "serve", "--model-repository", "model_repo", "--model", "repvgg_digits", "--precision", "f32"]

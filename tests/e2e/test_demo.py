@@ -42,7 +42,7 @@ def test_the_demo_serves_the_card_s_predictions_prints_the_table_and_leaves_noth
     )
     mark = uuid.uuid4().hex
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "demo.py")],
+        [sys.executable, str(ROOT / "tools" / "demo.py"), "--seconds", "1"],
         cwd=tmp_path,
         env={**os.environ, MARK: mark},
         stdout=subprocess.PIPE,

@@ -80,6 +80,7 @@ def test_every_extra_exists(words: list[str]) -> None:
         assert re.search(rf"^{extra} = \[$", project, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_commands_do_what_they_say_in_the_order_of_the_page(tmp_path: Path) -> None:
     printed = Workplace(tmp_path).follow(COMMANDS)
     pages = "\n".join(output for _, output in printed)

@@ -21,9 +21,12 @@ from support.standin_models import standin_environment, write_om
 IMAGE_SETS = ("imagenet_val20", "imagenet_val650_227", "imagenet_train200")
 DATA = Path(os.environ.get("REPSERVE_REAL_DATA", ""))
 
-pytestmark = pytest.mark.skipif(
-    "REPSERVE_REAL_DATA" not in os.environ, reason="REPSERVE_REAL_DATA does not name a folder of real images"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "REPSERVE_REAL_DATA" not in os.environ, reason="REPSERVE_REAL_DATA does not name a folder of real images"
+    ),
+]
 
 
 def _server(kind: str, folder: Path) -> RunningServer:

@@ -13,6 +13,8 @@ from support.harness import RunningServer, wait_until
 from support.load_on_server import Load
 from support.versioned_runtime import add_version, make_model
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 RUNTIME = ("--runtime", "support.versioned_runtime:Runtime")
 KILLS = 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -82,5 +83,8 @@ def map_area(layout: SlotLayout, mappings: int = 1) -> list[SlotArea]:
 
 
 def connected_links() -> tuple[Link, Link]:
-    ours, theirs = link_pair()
-    return Link(ours), Link(theirs)
+    """Two ends that are closed, unless a test closes them, when nothing refers to them any more."""
+    first, second = (Link(end) for end in link_pair())
+    for link in (first, second):
+        weakref.finalize(link, link.socket.close)
+    return first, second

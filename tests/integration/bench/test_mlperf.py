@@ -34,6 +34,7 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_the_four_scenarios_are_valid_and_as_accurate_as_the_model(tmp_path: Path) -> None:
     card = json.loads((DIGITS / "model_card.json").read_text(encoding="utf-8"))
     with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from repserve_bench.transport.base import TransportName
     from repserve_protos.v1 import classification_pb2 as pb
 
+pytestmark = pytest.mark.serial
+
 PAUSE = 0.5
 RATE = 100.0
 SECONDS = 3.0

@@ -19,6 +19,7 @@ from repserve_client.results import Classification
 from repserve_client.retry import RetryPolicy
 from repserve_client.window import StreamWindow
 from repserve_protos.v1.classification_pb2 import ClassifyRequest, ClassifyResponse, ClassifyStreamResponse
+from support.examples import scaled
 
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -245,4 +246,4 @@ class WindowUnderStress(RuleBasedStateMachine):
 
 
 TestWindowUnderStress = WindowUnderStress.TestCase
-TestWindowUnderStress.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestWindowUnderStress.settings = settings(max_examples=scaled(150), stateful_step_count=40)

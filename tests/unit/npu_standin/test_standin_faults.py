@@ -154,6 +154,7 @@ def test_a_poisonous_image_strikes_wherever_it_lies_in_the_batch(compiled: Compi
                 infer(session, "A", feed)
 
 
+@pytest.mark.serial
 def test_a_batch_takes_its_time_and_holds_pythons_lock(compiled: Compiled) -> None:
     done, ticks = threading.Event(), 0
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from repserve_bench.offline.dumps import DumpWriter, simulated_note
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.evaluation import Evaluation, check_labels, evaluate_dumps, labels_by_stem, rank
+from support.examples import scaled
 from support.guide_oracle import original_result
 
 FILE = Path("dumps/a_1.txt")
@@ -30,7 +31,7 @@ def as_numbers(result: str) -> list[tuple[str, float]]:
     return [(item["key"], float(item["value"].rstrip("%"))) for item in json.loads(result)["value"]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40))
 @given(classes=st.sampled_from([3, 10, 1000, 1001]), images=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
 def test_the_guides_script_counts_the_same(classes: int, images: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from repserve_bench.offline import image_reader
 from repserve_bench.offline.errors import BadImageError
 from repserve_bench.offline.image_reader import ImageReader
 from repserve_server.imaging.preprocessing import Preprocessing
+from support.examples import scaled
 from support.images import encoded, photo
 from support.reference_preprocessing import STD, reference_pixels, reference_tensor
 
@@ -37,7 +38,7 @@ def test_exact_tensors_of_pictures_with_alpha_and_palette() -> None:
         assert EXACT.prepare(FILE, data).tobytes() == reference_tensor(data).tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40))
 @given(st.integers(1, 600), st.integers(1, 600), st.sampled_from([(256, 224), (232, 224), (32, 31)]))
 def test_exact_pixels_of_any_size(width: int, height: int, sizes: tuple[int, int]) -> None:
     # The guide scales the whole picture: beyond this ratio it would need too much memory for a test.

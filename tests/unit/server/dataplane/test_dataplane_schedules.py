@@ -28,6 +28,7 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.worker.loop import WorkerLoop
 from repserve_server.worker.metrics import WorkerMetrics
 from repserve_server.worker.planner import BatchCosts
+from support.examples import scaled
 from support.fakes import FakeBackend, FakeClock, connected_links, map_area, scores_of, slot_layout
 from support.queue_harness import run_async, settle
 
@@ -217,7 +218,7 @@ class System:
         assert got == [(scores_of(image) + base).tolist() for image in pixels]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(200))
 @given(st.lists(operations, max_size=40))
 def test_every_answer_is_its_requests_and_of_one_revision(schedule: list[tuple[Any, ...]]) -> None:
     async def test() -> None:

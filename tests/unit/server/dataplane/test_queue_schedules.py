@@ -13,6 +13,7 @@ from repserve_server.channel.messages import Outcome, SlotOutcome
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import DeadlineError, InferenceError, QueueFullError
+from support.examples import scaled
 from support.queue_harness import CALL, HandWorker, QueueHarness, first_score, run_async, settle
 
 SLOTS = 6
@@ -147,7 +148,7 @@ class Schedule:
         assert self.harness.queue.occupied >= len(held)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150))
 @given(st.lists(operations, max_size=40))
 def test_every_request_ends_once_with_its_own_scores_and_no_slot_is_lost(schedule: list[tuple[Any, ...]]) -> None:
     async def test() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
+from support.examples import scaled
 from support.images import GUIDE, encoded, equal_share, photo, preprocessed
 
 EQUAL_ON_AVERAGE = 0.97
@@ -116,7 +117,7 @@ def test_other_sizes_of_input(resize: int, crop: int) -> None:
         assert equal_share(preprocessed(data, preprocessing), data, preprocessing) >= 0.9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 @given(
     width=st.integers(1, 700),
     height=st.integers(1, 700),

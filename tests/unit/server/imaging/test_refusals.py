@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from repserve_server.errors import ImageError, Status
+from support.examples import scaled
 from support.images import encoded, equal_share, photo, preprocessed
 from support.reference_preprocessing import reference_pixels
 
@@ -106,14 +107,14 @@ def outcome_or_error(data: bytes) -> None:
     equal_share(pixels, data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150))
 @given(data=st.binary(max_size=200), signature=st.sampled_from([b"", *(file[:12] for file in FILES)]))
 def test_random_bytes(data: bytes, signature: bytes) -> None:
     outcome_or_error(signature + data)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(300))
 @given(
     file=st.sampled_from(FILES),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4),
@@ -127,7 +128,7 @@ def test_flipped_bits(file: bytes, flips: list[tuple[float, int]], in_header: bo
     outcome_or_error(bytes(damaged))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100))
 @given(file=st.sampled_from(FILES), share=st.floats(0, 1, exclude_max=True))
 def test_truncated_files_fail_where_the_reference_fails(file: bytes, share: float) -> None:
     truncated = file[: int(share * len(file))]

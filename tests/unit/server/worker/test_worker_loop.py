@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from repserve_server.backends.base import DeviceError
 from repserve_server.channel.messages import CloseReason, Outcome, SlotOutcome
+from support.examples import scaled
 from support.fakes import scores_of
 from support.worker_harness import LoopFrontend, LoopHarness
 
@@ -292,7 +293,7 @@ def test_any_number_of_images_can_expire_at_once(harness: LoopHarness, count: in
     assert sum(entry.outcome is Outcome.EXPIRED for entry in ended) >= count - 16 * 100
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(
     steps=st.lists(
         st.tuples(

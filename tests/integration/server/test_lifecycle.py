@@ -112,7 +112,7 @@ def test_orphans_of_a_killed_supervisor_end_even_when_frozen() -> None:
 
 def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
-    file.write_text('max_queue_size = 11\nmax_batch = 2\nprecision = "f32"\n')
+    file.write_text('max_queue_size = 11\nmax_batch_size = 2\nprecision = "f32"\n')
     environment = {"REPSERVE_MAX_QUEUE_SIZE": "22", "REPSERVE_MAX_BATCH_SIZE": "4"}
     with RunningServer(
         "--config", str(file), "--max-queue-size", "33", "--model", "repvgg_digits", environment=environment

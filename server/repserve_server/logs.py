@@ -10,6 +10,7 @@ import textwrap
 import time
 from typing import Any, Literal
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 EXTRA = ("request_id", "trace_id", "method", "code")
 """What the line of a failed request also says."""
@@ -55,7 +56,7 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(content, ensure_ascii=False)
 
 
-def configure_logging(process: str, level: str, form: LogFormat = "text") -> None:
+def configure_logging(process: str, level: LogLevel, form: LogFormat = "text") -> None:
     """Send this process's log to standard error, each line marked with ``process``."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(process) if form == "json" else _TextFormatter(process))
@@ -64,6 +65,6 @@ def configure_logging(process: str, level: str, form: LogFormat = "text") -> Non
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
-def set_log_level(level: str) -> None:
+def set_log_level(level: LogLevel) -> None:
     """Log from this level on: debug, info, warning or error."""
     logging.getLogger().setLevel(level.upper())

@@ -7,36 +7,55 @@ sums, so that totals never fall; its gauges go, except timestamps. The series of
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-Snapshot = list[dict[str, Any]]
-"""Families: name, type, help, and samples as [name, labels, value]."""
+
+class Sample(NamedTuple):
+    """The value of a series."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
 
 
 _TIMESTAMP = "_timestamp_seconds"
 """How gauges end that hold a time: of several processes the latest counts."""
 
 
-def take_snapshot(registry: CollectorRegistry) -> Snapshot:
+@dataclass(frozen=True)
+class Family:
+    """A metric with the series of one process."""
+
+    name: str
+    type: str
+    help: str
+    samples: tuple[Sample, ...]
+
+
+Snapshot = Sequence[Family]
+
+
+def take_snapshot(registry: CollectorRegistry) -> tuple[Family, ...]:
     """What a process's registry holds now; series that were never touched are left out."""
-    return [
-        {
-            "name": family.name,
-            "type": family.type,
-            "help": family.documentation,
-            "samples": [
-                [sample.name, sample.labels, sample.value]
+    return tuple(
+        Family(
+            family.name,
+            family.type,
+            family.documentation,
+            tuple(
+                Sample(sample.name, sample.labels, sample.value)
                 for sample in family.samples
                 if not sample.name.endswith("_created")
-            ],
-        }
+            ),
+        )
         for family in registry.collect()
-    ]
+    )
 
 
 class MergedCollector(Collector):
@@ -54,35 +73,38 @@ class MergedCollector(Collector):
         with self._lock:
             self._live[process] = snapshot
             for family in snapshot:
-                self._families[family["name"]] = (family["type"], family["help"])
+                self._families[family.name] = (family.type, family.help)
 
     def end(self, process: str) -> None:
         """Keep the totals and timestamps of a process that ended, drop its other gauges."""
         with self._lock:
             for family in self._live.pop(process, []):
-                if family["type"] != "gauge" or family["name"].endswith(_TIMESTAMP):
-                    _add(self._ended, family["samples"])
+                if family.type != "gauge" or family.name.endswith(_TIMESTAMP):
+                    _add(self._ended, family.samples)
 
     def forget(self, labels: Mapping[str, str]) -> None:
         """Drop the series that carry these labels; a process that goes on counting them brings its own back."""
         with self._lock:
             self._ended = {key: found for key, found in self._ended.items() if not labels.items() <= found[0].items()}
-            for snapshot in self._live.values():
-                for family in snapshot:
-                    family["samples"] = [
-                        sample for sample in family["samples"] if not labels.items() <= sample[1].items()
-                    ]
+            for process, snapshot in self._live.items():
+                self._live[process] = [
+                    replace(
+                        family,
+                        samples=tuple(s for s in family.samples if not labels.items() <= s.labels.items()),
+                    )
+                    for family in snapshot
+                ]
 
     def collect(self) -> Iterator[Metric]:
         """One family for each name, summed over live and ended processes."""
         with self._lock:
             return iter(list(self._sum()))
 
-    def samples(self, names: Collection[str]) -> list[tuple[str, dict[str, str], float]]:
+    def samples(self, names: Collection[str]) -> list[Sample]:
         """The series with some names as they are now: name, labels, value."""
         with self._lock:
             return [
-                (sample.name, dict(sample.labels), sample.value)
+                Sample(sample.name, dict(sample.labels), sample.value)
                 for metric in self._sum()
                 for sample in metric.samples
                 if sample.name in names
@@ -93,7 +115,7 @@ class MergedCollector(Collector):
         owner: dict[str, str] = {}
         for snapshot in self._live.values():
             for family in snapshot:
-                _add(sums, family["samples"])
+                _add(sums, family.samples)
         for name, (kind, _) in self._families.items():
             owner.update(dict.fromkeys(_sample_names(name, kind), name))
         metrics = {name: Metric(name, text, kind) for name, (kind, text) in self._families.items()}
@@ -112,7 +134,7 @@ def _sample_names(family: str, kind: str) -> tuple[str, ...]:
 
 def _add(
     sums: dict[tuple[str, str], tuple[dict[str, str], float]],
-    samples: Iterable[tuple[str, dict[str, str], float]],
+    samples: Iterable[Sample],
 ) -> None:
     for name, labels, value in samples:
         key = (name, repr(sorted(labels.items())))

@@ -16,7 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from repserve_server.logs import LogFormat
+from repserve_server.logs import LogFormat, LogLevel
 from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(
         default=None, description="File to which the addresses are written, as JSON, once the models are ready."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Lowest severity to log."
-    )
+    log_level: LogLevel = Field(default="info", description="Lowest severity to log.")
     log_format: LogFormat = Field(default="text", description="Format of the log: text, or one JSON object per line.")
     otlp_endpoint: str | None = Field(
         default=None,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from repserve_server.channel.messages import CloseReason
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.dataplane.dataplane import Scored
 from repserve_server.dataplane.metrics import FrontendMetrics
-from repserve_server.dataplane.models import ModelInfo, ModelTable
+from repserve_server.dataplane.models import ModelTable
 from repserve_server.dataplane.recorder import Recorder
 from repserve_server.dataplane.scores import BatchScores, ImageScores
 from repserve_server.metrics import take_snapshot

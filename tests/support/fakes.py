@@ -11,7 +11,10 @@ import numpy as np
 
 from repserve_server.backends.base import TensorSpec
 from repserve_server.channel.link import Link, link_pair
+from repserve_server.channel.model_info import InputInfo
 from repserve_server.channel.slots import SlotArea, SlotLayout, create_area_descriptor
+from repserve_server.channel.worker_messages import ModelInterface, WorkerReady
+from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,3 +91,19 @@ def connected_links() -> tuple[Link, Link]:
     for link in (first, second):
         weakref.finalize(link, link.socket.close)
     return first, second
+
+
+READY = WorkerReady(
+    interface=ModelInterface(
+        input=InputInfo("image", "uint8", (2, 2, 3)),
+        output_name="scores",
+        classes=4,
+        preprocessing=Preprocessing(resize=2, crop=2),
+    ),
+    backend="fake",
+    precision="f32",
+    simulated=False,
+    batch_seconds={1: 0.1},
+    best_image_seconds=0.1,
+)
+"""What a worker says when its model is loaded."""

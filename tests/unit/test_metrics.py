@@ -21,8 +21,8 @@ from repserve_bench.metrics import BenchCollector
 from repserve_bench.tally import Tally
 from repserve_server import errors
 from repserve_server.channel.messages import CloseReason
+from repserve_server.channel.model_info import InstanceInfo, ModelInfo
 from repserve_server.dataplane.metrics import METHODS, REJECTED_REQUESTS, REQUESTS, FrontendMetrics
-from repserve_server.dataplane.models import InstanceInfo, ModelInfo
 from repserve_server.dataplane.statistics import SAMPLES
 from repserve_server.errors import RepServeError
 from repserve_server.protocols.console.page import FIGURES

@@ -11,7 +11,7 @@ import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,11 +36,6 @@ class SlotLayout:
     shape: tuple[int, ...]
     dtype: str
     classes: int
-
-    @classmethod
-    def from_body(cls, body: dict[str, Any]) -> SlotLayout:
-        """The layout from a control message (``dataclasses.asdict`` on the other side)."""
-        return cls(**{**body, "shape": tuple(body["shape"])})
 
     @property
     def image_bytes(self) -> int:

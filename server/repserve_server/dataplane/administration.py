@@ -3,42 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-LogLevel = Literal["debug", "info", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part of a POSIX shared-memory object that a client has registered under a name.
-
-    Attributes:
-        name: by which requests speak of it.
-        key: the object's name, as given to ``shm_open``.
-        offset: where the region begins in the object, in bytes.
-        byte_size: how long it is.
-    """
-
-    name: str
-    key: str
-    offset: int
-    byte_size: int
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Counts of the whole server at one moment; rates are the difference of two.
-
-    Attributes:
-        seconds: the moment, on a clock of its own that never goes back.
-        model_control_mode: whether models are loaded by request (``explicit``) or as the repository has them.
-        samples: series of /metrics, each its name, labels and value.
-    """
-
-    seconds: float
-    model_control_mode: str
-    samples: list[tuple[str, dict[str, str], float]]
+from repserve_server.channel.requests import Figures, Region
+from repserve_server.logs import LogLevel
 
 
 class Administration(Protocol):
@@ -67,7 +35,7 @@ class Administration(Protocol):
         """Have every frontend forget a region, or all of them for the empty name."""
         ...
 
-    async def regions(self) -> list[Region]:
+    async def regions(self) -> Sequence[Region]:
         """The regions that are registered."""
         ...
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.dataplane.call import Call
-from repserve_server.dataplane.models import ModelInfo, ModelTable, ServedModel
+from repserve_server.dataplane.models import ModelTable, ServedModel
 from repserve_server.dataplane.scores import ImageScores
 from repserve_server.errors import DeadlineError, DrainingError, ImageError, InvalidRequestError
 from repserve_server.imaging.model_input import as_model_input

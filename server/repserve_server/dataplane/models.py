@@ -3,107 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from repserve_server.errors import ModelNotFoundError, ModelUnavailableError
-from repserve_server.imaging.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from repserve_server.channel.model_info import ModelInfo
     from repserve_server.dataplane.queue import ModelQueue
-
-ModelState = Literal["absent", "unloaded", "loading", "ready", "restarting", "failed"]
-
-
-@dataclass(frozen=True)
-class InstanceInfo:
-    """A worker that runs a model, as the supervisor describes it."""
-
-    device: str
-    backend: str
-    precision: str
-    simulated: bool
-    batch_seconds: dict[int, float]
-    load_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class InputInfo:
-    """What one image is when it reaches the model: the input's name, the dtype and shape of a slot."""
-
-    name: str = ""
-    dtype: str = "uint8"
-    shape: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A version of a model as the supervisor describes it; version is empty when there is none.
-
-    ``revision`` tells apart what was loaded at different times: a version whose files change is loaded anew under the
-    same number. A later load has a larger revision. ``offered`` are the inputs that KServe v2 clients may send.
-    """
-
-    name: str
-    version: str
-    state: ModelState
-    reason: str
-    caution: str = ""
-    labels: tuple[str, ...] = ()
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    max_batch_size: int = 0
-    classes: int = 0
-    instances: tuple[InstanceInfo, ...] = ()
-    revision: int = 0
-    input: InputInfo = field(default_factory=InputInfo)
-    output_name: str = ""
-    offered: tuple[str, ...] = ("IMAGE", "INPUT")
-
-    @classmethod
-    def from_body(cls, body: dict[str, Any], labels: tuple[str, ...]) -> ModelInfo:
-        """The description from a control message (``to_body`` on the other side), with labels sent before."""
-        instances = tuple(
-            InstanceInfo(**{**entry, "batch_seconds": {int(k): v for k, v in entry["batch_seconds"].items()}})
-            for entry in body["instances"]
-        )
-        shape = {**body["input"], "shape": tuple(body["input"]["shape"])}
-        made: dict[str, Any] = {
-            "labels": labels,
-            "preprocessing": Preprocessing.model_validate(body["preprocessing"]),
-            "instances": instances,
-            "input": InputInfo(**shape),
-            "offered": tuple(body["offered"]),
-        }
-        return cls(**{**body, **made})
-
-    def to_body(self) -> dict[str, Any]:
-        """This description as the content of a control message; labels travel apart, once."""
-        body = {
-            name: getattr(self, name)
-            for name in (
-                "name",
-                "version",
-                "state",
-                "reason",
-                "caution",
-                "max_batch_size",
-                "classes",
-                "revision",
-                "output_name",
-                "offered",
-            )
-        }
-        body["input"] = asdict(self.input)
-        body["preprocessing"] = self.preprocessing.model_dump()
-        body["instances"] = [asdict(instance) for instance in self.instances]
-        return body
-
-    @property
-    def ready(self) -> bool:
-        """Whether it answers now."""
-        return self.state == "ready"
 
 
 @dataclass(frozen=True)

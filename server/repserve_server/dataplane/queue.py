@@ -25,10 +25,11 @@ from repserve_server.channel.slots import SlotArea
 from repserve_server.dataplane.admission import Admission
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.flights import CRASHES_ALLOWED, Flight, Flights, PendingRequest, WorkerLink
-from repserve_server.dataplane.scores import BatchScores, ImageScores, Output
+from repserve_server.dataplane.scores import BatchScores, ImageScores
 from repserve_server.errors import DeadlineError, DrainingError, InferenceError, ModelUnavailableError
 
 if TYPE_CHECKING:
+    from repserve_server.channel.model_info import Output
     from repserve_server.dataplane.metrics import ModelMetrics
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from repserve_server.errors import InvalidRequestError, NotAllowedError
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.administration import Region
+    from repserve_server.channel.requests import Region
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps what shm_open makes
 _LARGEST_NAME = 255

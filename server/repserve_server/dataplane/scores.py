@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from repserve_server.errors import InferenceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Output = Literal["logits", "probabilities"]
+    from repserve_server.channel.model_info import Output
+
 _USUAL_TOP_K = 5
 
 

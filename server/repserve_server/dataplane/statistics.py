@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from repserve_server.dataplane.metrics import STAGES
+from repserve_server.metrics import Sample
 
-Sample = tuple[str, dict[str, str], float]
 SAMPLES = (
     "repserve_requests_total",
     "repserve_request_seconds_sum",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repserve_server.channel.worker_messages import RecordGolden
 from repserve_server.errors import RepositoryError
 from repserve_server.process import available_cpus
 from repserve_server.repository.golden import golden_file
@@ -37,14 +37,14 @@ def record_golden(folder: ModelFolder, number: int | None, images: Sequence[Path
     if not sources:
         raise RepositoryError(f"model {folder.name!r} has no version {number}")
     version = ModelVersion(folder, sources[-1], settings)
-    asked = {
-        "load": version.load_body(version.workers[0], settings, available_cpus()),
-        "files": [str(image.resolve()) for image in images],
-        "target": str(golden_file(folder.path).resolve()),
-    }
+    message = RecordGolden(
+        load=version.load_message(version.workers[0], settings, available_cpus()),
+        files=tuple(image.resolve() for image in images),
+        target=golden_file(folder.path).resolve(),
+    )
     ended = subprocess.run(
         [sys.executable, "-P", "-m", _RECORDER],
-        input=json.dumps(asked),
+        input=message.model_dump_json(),
         capture_output=True,
         text=True,
         timeout=settings.load_timeout_seconds,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from repserve_server.doctor.ascend import NPU_PREFIX, ChipSurvey
 from repserve_server.doctor.check import Check, Group, Status, as_warnings, can_serve
@@ -94,7 +93,7 @@ def check_models(
             if try_model is not None and device not in untried and can_serve(checks):
                 tell(f"loading {folder.name} on {device}")
                 worker = next(worker for worker in version.workers if worker.device == device)
-                trial = try_model(version.load_body(worker, settings, threads), settings.load_timeout_seconds)
+                trial = try_model(version.load_message(worker, settings, threads), settings.load_timeout_seconds)
                 checks.append(_describe_trial(f"{folder.name} on {device}", trial))
                 loaded |= set() if trial.reason else {device}
     named = dict.fromkeys([*settings.device, *(device for report in reports for device in report.by_device)])
@@ -153,13 +152,13 @@ def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: C
 
 
 def _describe_trial(name: str, trial: Trial) -> Check:
-    if trial.reason:
+    ready = trial.ready
+    if ready is None:
         log = f"; its log ends: {' | '.join(trial.log)}" if trial.log else ""
         return _check(name, Status.PROBLEM, trial.reason, f"do what that says, then run this again{log}")
-    ready: dict[str, Any] = trial.ready
-    costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in ready["batch_seconds"].items())
-    simulated = "SIMULATED, " if ready["simulated"] else ""
-    found = f"{simulated}loaded with {ready['backend']}, precision {ready['precision']}, batches take {costs}"
+    costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in ready.batch_seconds.items())
+    simulated = "SIMULATED, " if ready.simulated else ""
+    found = f"{simulated}loaded with {ready.backend}, precision {ready.precision}, batches take {costs}"
     if not trial.unloaded:
         return _check(name, Status.WARNING, f"{found}; its worker did not end when told to", "watch for it at shutdown")
     return _check(name, Status.OK, found)

@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import IO
 
 from repserve_server.ascend.commands import end_process
-from repserve_server.channel.control import ControlChannel, ControlMessage
+from repserve_server.channel.control import ControlChannel
 from repserve_server.channel.link import LinkClosedError, link_pair
+from repserve_server.channel.message import MetricsReport, Stop
+from repserve_server.channel.worker_messages import FROM_WORKER, FromWorker, LoadFailed, LoadWorker, WorkerReady
 from repserve_server.supervisor.child import describe_exit
 
 _WORKER = "repserve_server.worker.process"
@@ -34,28 +36,28 @@ class Trial:
 
     Attributes:
         reason: why the model cannot be served; empty when it can.
-        ready: what the worker said when it was ready: backend, precision, simulated, batch_seconds and more.
+        ready: what the worker said when it was ready; None when the model cannot be served.
         unloaded: whether the worker ended when it was told to.
         log: the last lines of its log where it failed.
     """
 
     reason: str = ""
-    ready: dict[str, Any] = field(default_factory=dict)
+    ready: WorkerReady | None = None
     unloaded: bool = True
     log: tuple[str, ...] = ()
 
 
-TryModel = Callable[[dict[str, Any], float], Trial]
-"""Tries the model of a ``load`` message for that many seconds."""
+TryModel = Callable[[LoadWorker, float], Trial]
+"""Tries the model of a ``LoadWorker`` message for that many seconds."""
 
 
-def try_model(body: dict[str, Any], seconds: float, environment: Mapping[str, str]) -> Trial:
+def try_model(load: LoadWorker, seconds: float, environment: Mapping[str, str]) -> Trial:
     """Have a worker load a model and measure it.
 
     Must be called from the main thread: a worker dies with the thread that started it.
 
     Args:
-        body: the supervisor's ``load`` message.
+        load: the supervisor's message to a worker.
         seconds: how long loading and measuring may take.
         environment: the worker's environment variables.
     """
@@ -72,16 +74,20 @@ def try_model(body: dict[str, Any], seconds: float, environment: Mapping[str, st
                 process_group=0,
             )
         try:
-            return _converse(ControlChannel(ours), process, body, seconds, log)
+            return _converse(ControlChannel(ours, FROM_WORKER), process, load, seconds, log)
         finally:
             end_process(process)
 
 
 def _converse(
-    control: ControlChannel, process: subprocess.Popen[bytes], body: dict[str, Any], seconds: float, log: IO[bytes]
+    control: ControlChannel[FromWorker],
+    process: subprocess.Popen[bytes],
+    load: LoadWorker,
+    seconds: float,
+    log: IO[bytes],
 ) -> Trial:
     try:
-        control.send("load", body)
+        control.send(load)
         message = _receive(control, seconds)
     except LinkClosedError:
         status = process.returncode if _ends(process) else None
@@ -89,22 +95,22 @@ def _converse(
         return Trial(reason=f"its worker {how} while loading", log=_last_lines(log))
     if message is None:
         return Trial(reason=f"its worker was not ready after {seconds:.0f} s", log=_last_lines(log))
-    if message.kind != "ready":
-        return Trial(reason=str(message.body.get("reason", message.kind)), log=_last_lines(log))
+    if isinstance(message, LoadFailed):
+        return Trial(reason=message.reason, log=_last_lines(log))
     with contextlib.suppress(LinkClosedError):
-        control.send("stop")
-    return Trial(ready=message.body, unloaded=_ends(process))
+        control.send(Stop())
+    return Trial(ready=message, unloaded=_ends(process))
 
 
-def _receive(control: ControlChannel, seconds: float) -> ControlMessage | None:
-    """The next message; None if none comes in time."""
+def _receive(control: ControlChannel[FromWorker], seconds: float) -> WorkerReady | LoadFailed | None:
+    """How loading ended; None if it has not in time."""
     deadline = time.monotonic() + seconds
-    while (message := control.receive()) is None:
+    while (received := control.receive()) is None or isinstance(received.message, MetricsReport):
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return None
         select.select([control], [], [], remaining)
-    return message
+    return received.message
 
 
 def _ends(process: subprocess.Popen[bytes]) -> bool:

@@ -1,17 +1,27 @@
-"""Administration by asking the supervisor: what it says holds for every frontend."""
+"""Administration by calls to the supervisor: what it answers holds for every frontend."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from repserve_server.dataplane.administration import Figures, LogLevel, Region
+from repserve_server.channel.requests import (
+    ChangeLogLevel,
+    Figures,
+    GetFigures,
+    ListRegions,
+    LoadModel,
+    Region,
+    RegisterRegion,
+    UnloadModel,
+    UnregisterRegion,
+)
+from repserve_server.logs import LogLevel
 
 if TYPE_CHECKING:
-    from repserve_server.channel.dialogue import Dialogue
+    from repserve_server.channel.calls import Peer
 
-ASK_SECONDS = 15.0
+CALL_SECONDS = 15.0
 """For what the supervisor and the other frontends do at once."""
 
 
@@ -22,39 +32,34 @@ class RemoteAdministration:
     asked may stop waiting; the supervisor goes on.
     """
 
-    def __init__(self, dialogue: Dialogue, load_timeout_seconds: float) -> None:
-        self._dialogue = dialogue
+    def __init__(self, supervisor: Peer, load_timeout_seconds: float) -> None:
+        self._supervisor = supervisor
         self._load_timeout_seconds = load_timeout_seconds
 
     async def load(self, model: str) -> None:
         """See ``Administration.load``."""
-        await self._dialogue.ask("load", {"model": model}, self._load_timeout_seconds)
+        await self._supervisor.call(LoadModel(model=model), self._load_timeout_seconds)
 
     async def unload(self, model: str) -> None:
         """See ``Administration.unload``."""
-        await self._dialogue.ask("unload", {"model": model}, self._load_timeout_seconds)
+        await self._supervisor.call(UnloadModel(model=model), self._load_timeout_seconds)
 
     async def figures(self, samples: Sequence[str]) -> Figures:
         """See ``Administration.figures``."""
-        answer = await self._dialogue.ask("figures", {"samples": samples}, ASK_SECONDS)
-        found = [(name, labels, value) for name, labels, value in answer["samples"]]
-        return Figures(answer["seconds"], answer["model_control_mode"], found)
+        return await self._supervisor.call(GetFigures(samples=tuple(samples)), CALL_SECONDS)
 
     async def register_region(self, region: Region) -> None:
         """See ``Administration.register_region``."""
-        await self._dialogue.ask("register_region", asdict(region), ASK_SECONDS)
+        await self._supervisor.call(RegisterRegion(region=region), CALL_SECONDS)
 
     async def unregister_region(self, name: str) -> None:
         """See ``Administration.unregister_region``."""
-        await self._dialogue.ask("unregister_region", {"name": name}, ASK_SECONDS)
+        await self._supervisor.call(UnregisterRegion(name=name), CALL_SECONDS)
 
-    async def regions(self) -> list[Region]:
+    async def regions(self) -> Sequence[Region]:
         """See ``Administration.regions``."""
-        answer = await self._dialogue.ask("regions", {}, ASK_SECONDS)
-        return [Region(**entry) for entry in answer["regions"]]
+        return (await self._supervisor.call(ListRegions(), CALL_SECONDS)).regions
 
     async def log_level(self, level: LogLevel | None = None) -> LogLevel:
         """See ``Administration.log_level``."""
-        answer = await self._dialogue.ask("log_level", {"level": level}, ASK_SECONDS)
-        said: LogLevel = answer["level"]
-        return said
+        return (await self._supervisor.call(ChangeLogLevel(level=level), CALL_SECONDS)).level

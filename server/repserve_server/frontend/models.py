@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from repserve_server.channel.link import Link
-from repserve_server.channel.slots import SlotArea, SlotLayout
-from repserve_server.dataplane.models import ModelInfo, ModelTable
+from repserve_server.channel.slots import SlotArea
+from repserve_server.dataplane.models import ModelTable
 from repserve_server.dataplane.queue import ModelQueue
 
 if TYPE_CHECKING:
-    from repserve_server.channel.control import ControlMessage
+    from repserve_server.channel.frontend_messages import AttachWorker, DetachWorker, OpenQueue, UpdateModel
+    from repserve_server.channel.model_info import ModelInfo
     from repserve_server.dataplane.metrics import FrontendMetrics
 
 
@@ -24,48 +26,42 @@ class ModelMessages:
         self._labels: dict[int, tuple[str, ...]] = {}
         self._infos: dict[str, list[ModelInfo]] = {}
 
-    def take_labels(self, message: ControlMessage) -> None:
-        """A part of a revision's labels; they come before it is ready."""
-        revision = message.body["revision"]
-        self._labels[revision] = (*self._labels.get(revision, ()), *message.body["labels"])
-
-    def take_model(self, message: ControlMessage) -> None:
-        """The newest description of every version of a model; an empty one when the model is no more."""
-        bodies: list[dict[str, Any]] = message.body["versions"]
-        infos = [ModelInfo.from_body(body, self._labels.get(body["revision"], ())) for body in bodies]
-        self._infos[message.body["model"]] = infos
+    def update(self, message: UpdateModel) -> None:
+        """Take the newest description of a model; a revision's labels came before it is ready."""
+        infos = [replace(info, labels=self._labels.get(info.revision, ())) for info in message.versions]
+        self._infos[message.model] = infos
         if not infos:
-            del self._infos[message.body["model"]]
+            del self._infos[message.model]
         self._table.update([info for infos in self._infos.values() for info in infos])
         for info in infos:
             queue = self._table.queue(info.revision)
             if info.state == "failed" and queue is not None:
                 queue.give_up(f"model {info.name!r} has failed: {info.reason}")
 
-    def open_queue(self, message: ControlMessage) -> None:
-        """A revision has its first worker: here is the memory of its slots."""
-        body, memory = message.body, message.descriptors[0]
-        area = SlotArea(SlotLayout.from_body(body["layout"]), memory)
+    def open_queue(self, message: OpenQueue, memory: int) -> None:
+        """Open the queue of a revision that has its first worker."""
+        area = SlotArea(message.layout, memory)
         os.close(memory)
-        model = (body["model"], body["version"])
+        model = (message.model, message.version)
         metrics = self._metrics.for_model(*model)
-        queue = ModelQueue(model, area, body["output"], body["best_image_seconds"], metrics)
-        self._table.open(body["revision"], queue)
+        self._labels[message.revision] = message.labels
+        queue = ModelQueue(model, area, message.output, message.best_image_seconds, metrics)
+        self._table.open(message.revision, queue)
 
-    def attach_worker(self, message: ControlMessage) -> None:
-        """A worker of a revision takes images over this link."""
-        queue = self._table.queue(message.body["revision"])
-        link = Link(socket.socket(fileno=message.descriptors[0]))
+    def attach_worker(self, message: AttachWorker, end: int) -> None:
+        """Give a revision's queue another worker."""
+        queue = self._table.queue(message.revision)
+        link = Link(socket.socket(fileno=end))
         if queue is None:
             link.close()
         else:
-            queue.attach(message.body["worker"], link)
+            queue.attach(message.worker, link)
 
-    def detach_worker(self, message: ControlMessage) -> None:
-        """A worker has ended: no process writes to its images any more."""
-        queue = self._table.queue(message.body["revision"])
+    def detach_worker(self, message: DetachWorker) -> None:
+        """Give the images of a worker that has ended to others."""
+        queue = self._table.queue(message.revision)
         if queue is not None:
-            queue.detach(message.body["worker"], crashed=message.body["crashed"])
+            queue.detach(message.worker, crashed=message.crashed)
 
     async def retire(self, revision: int) -> None:
         """Answer what a revision has taken, then forget it. It is not found by requests any more."""

@@ -7,22 +7,40 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import uvloop
 
-from repserve_server.channel.control import ControlChannel, ControlMessage
-from repserve_server.channel.dialogue import Dialogue
+from repserve_server.channel.calls import Peer
+from repserve_server.channel.control import ControlChannel, ControlPump, Received
+from repserve_server.channel.frontend_messages import (
+    TO_FRONTEND,
+    AttachWorker,
+    BecomeUnready,
+    DetachWorker,
+    Drain,
+    Drained,
+    OpenQueue,
+    Retired,
+    RetireRevision,
+    Started,
+    StartFrontend,
+    ToFrontend,
+    UpdateModel,
+    UpdateReadiness,
+)
 from repserve_server.channel.link import LinkClosedError
+from repserve_server.channel.message import CollectMetrics, MetricsReport, SetLogLevel, Stop
+from repserve_server.channel.requests import Call, Reply
 from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.models import ModelTable
 from repserve_server.dataplane.recorder import Recorder
+from repserve_server.dataplane.regions import Regions
 from repserve_server.dataplane.tracing import Tracing
 from repserve_server.frontend.administration import RemoteAdministration
-from repserve_server.frontend.listeners import listening_sockets
 from repserve_server.frontend.models import ModelMessages
 from repserve_server.frontend.regions import FrontendRegions
 from repserve_server.logs import configure_logging, set_log_level
@@ -48,62 +66,47 @@ STOP_SECONDS = 2.0
 
 
 class Frontend:
-    """One frontend: made in its event loop, started with the supervisor's first message."""
+    """One frontend: made in its event loop, run with the supervisor's first message."""
 
-    def __init__(self, control: ControlChannel, settings: dict[str, Any]) -> None:
-        self._control = control
+    def __init__(self, control: ControlChannel[ToFrontend], settings: StartFrontend) -> None:
+        self._settings = settings
+        self._control = ControlPump(control, self._take, self._end)
         self._metrics = FrontendMetrics()
         self._table = ModelTable()
         self._models = ModelMessages(self._table, self._metrics)
-        self._decoding = DecodePool(settings["decode_threads"], settings["max_image_pixels"])
+        self._decoding = DecodePool(settings.decode_threads, settings.max_image_pixels)
         self._dataplane = Dataplane(self._table, self._decoding)
         self._health = Health()
-        self._regions = FrontendRegions(settings["regions"])
-        self._dialogue = Dialogue(self._send, self._regions.answerers)
-        administration = RemoteAdministration(self._dialogue, settings["load_timeout_seconds"])
-        max_seconds = settings["default_timeout_seconds"]
-        endpoint = settings["otlp_endpoint"]
-        self._tracing = Tracing(endpoint, settings["trace_sample_ratio"]) if endpoint else None
+        regions = Regions()
+        self._regions = FrontendRegions(regions)
+        self._supervisor = Peer(self._control.send, self._regions.handle)
+        administration = RemoteAdministration(self._supervisor, settings.load_timeout_seconds)
+        max_seconds = settings.default_timeout_seconds
+        endpoint = settings.otlp_endpoint
+        self._tracing = Tracing(endpoint, settings.trace_sample_ratio) if endpoint else None
         recorder = Recorder(self._metrics, self._tracing)
-        core = InferenceCore(self._dataplane, administration, self._regions.regions, max_seconds)
+        core = InferenceCore(self._dataplane, administration, regions, max_seconds)
         self._server = create_grpc_server(
             ClassificationService(self._dataplane, recorder, max_seconds),
             InferenceService(core, self._dataplane.draining, recorder),
             self._health,
-            settings["address"],
+            settings.address,
         )
         self._rest = RestServer(core, recorder)
-        self._http_address: tuple[str, int] = (settings["host"], settings["http_port"])
-        self._ports = (settings["grpc_port"], settings["http_port"])
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handlers: dict[str, Callable[[ControlMessage], None]] = {
-            "labels": self._models.take_labels,
-            "model": self._take_model,
-            "ready": self._take_ready,
-            "open": self._models.open_queue,
-            "attach": self._models.attach_worker,
-            "detach": self._models.detach_worker,
-            "retire": lambda message: self._begin(self._retire(message.body["revision"])),
-            "metrics": self._report_metrics,
-            "log_level": lambda message: set_log_level(message.body["level"]),
-            "grace": lambda _: self._health.go(),
-            "drain": lambda _: self._begin(self._drain()),
-            "stop": lambda _: self._stopped.set(),
-        }
 
     async def run(self) -> None:
         """Serve until the supervisor says stop or is gone."""
+        self._regions.open_all(self._settings.regions)
         await self._server.start()
-        await self._rest.start(*self._http_address)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._control.fileno(), self._take_control_messages)
-        self._say_started()
+        await self._rest.start(self._settings.host, self._settings.http_port)
+        self._control.start()
+        self._control.send(Started())
         await self._stopped.wait()
         self._report_unanswered()
-        loop.remove_reader(self._control.fileno())
-        loop.remove_writer(self._control.fileno())
-        self._dialogue.close()
+        self._supervisor.close()
+        self._control.close()
         self._health.close()
         await asyncio.gather(self._server.stop(STOP_SECONDS), self._rest.stop())
         self._models.close()
@@ -111,52 +114,41 @@ class Frontend:
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close, STOP_SECONDS)
 
-    def _send(self, kind: str, body: dict[str, Any] | None = None) -> None:
-        try:
-            self._control.send(kind, body)
-        except LinkClosedError:
-            self._stopped.set()
-        self._watch_backlog()
+    def _end(self) -> None:
+        logger.warning("the supervisor is gone; stopping")
+        self._stopped.set()
 
-    def _watch_backlog(self) -> None:
-        """What the supervisor has not read yet leaves when it has room."""
-        if self._control.has_backlog:
-            asyncio.get_running_loop().add_writer(self._control.fileno(), self._flush)
-
-    def _flush(self) -> None:
-        try:
-            self._control.flush()
-        except LinkClosedError:
-            self._stopped.set()
-        if not self._control.has_backlog or self._stopped.is_set():
-            asyncio.get_running_loop().remove_writer(self._control.fileno())
-
-    def _say_started(self) -> None:
-        """With the listening sockets: the supervisor holds them too, and they listen on if this process dies."""
-        held = listening_sockets(self._ports)
-        try:
-            self._control.send("started", None, [one.fileno() for one in held])
-        except LinkClosedError:
-            self._stopped.set()
-        for one in held:
-            one.close()
-
-    def _take_control_messages(self) -> None:
-        try:
-            while (message := self._control.receive()) is not None:
-                if not self._dialogue.take(message.kind, message.body):
-                    self._handlers[message.kind](message)
-        except LinkClosedError:
-            logger.warning("the supervisor is gone; stopping")
-            self._stopped.set()
-
-    def _take_model(self, message: ControlMessage) -> None:
-        self._models.take_model(message)
-        self._health.update(self._table)
-
-    def _take_ready(self, message: ControlMessage) -> None:
-        self._table.server_ready = message.body["ready"]
-        self._health.update(self._table)
+    def _take(self, received: Received[ToFrontend]) -> None:  # noqa: PLR0912 - a branch for each message
+        message, descriptors = received
+        match message:
+            case UpdateModel():
+                self._models.update(message)
+                self._health.update(self._table)
+            case UpdateReadiness():
+                self._table.server_ready = message.ready
+                self._health.update(self._table)
+            case OpenQueue():
+                self._models.open_queue(message, *descriptors)
+            case AttachWorker():
+                self._models.attach_worker(message, *descriptors)
+            case DetachWorker():
+                self._models.detach_worker(message)
+            case RetireRevision():
+                self._begin(self._retire(message.revision))
+            case CollectMetrics():
+                self._report_metrics()
+            case SetLogLevel():
+                set_log_level(message.level)
+            case BecomeUnready():
+                self._health.go()
+            case Drain():
+                self._begin(self._drain())
+            case Stop():
+                self._stopped.set()
+            case Call() | Reply():
+                self._supervisor.receive(message)
+            case StartFrontend():
+                raise ValueError("a frontend is started once")
 
     def _report_unanswered(self) -> None:
         """Say what is dropped when the server ends before all is answered."""
@@ -169,19 +161,19 @@ class Frontend:
             )
             logger.error("%d requests are dropped unanswered: %s", requests, images or "none of them with an image yet")
 
-    def _report_metrics(self, _: ControlMessage) -> None:
+    def _report_metrics(self) -> None:
         self._metrics.show(self._table.occupied(), self._dataplane.requests_in_flight)
         snapshot = take_snapshot(self._metrics.registry)
-        self._send("metrics", {"snapshot": snapshot})
+        self._control.send(MetricsReport(snapshot=snapshot))
 
     async def _retire(self, revision: int) -> None:
         await self._models.retire(revision)
-        self._send("retired", {"revision": revision})
+        self._control.send(Retired(revision=revision))
 
     async def _drain(self) -> None:
         self._health.go()
         await self._dataplane.drain()
-        self._send("drained")
+        self._control.send(Drained())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -189,7 +181,7 @@ class Frontend:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _serve(control: ControlChannel, settings: dict[str, Any]) -> None:
+async def _serve(control: ControlChannel[ToFrontend], settings: StartFrontend) -> None:
     await Frontend(control, settings).run()
 
 
@@ -197,19 +189,19 @@ def main(arguments: list[str]) -> int:
     """``python -m repserve_server.frontend.process CONTROL_DESCRIPTOR SUPERVISOR_PID``, started by the supervisor."""
     descriptor, parent = (int(argument) for argument in arguments)
     become_child(parent, "repserve-front")
-    control = ControlChannel(socket.socket(fileno=descriptor), blocking=True)
+    control = ControlChannel(socket.socket(fileno=descriptor), TO_FRONTEND, blocking=True)
     try:
-        message = control.receive()
+        received = control.receive()
     except LinkClosedError:
         return 1
-    if message is None or message.kind != "serve":
-        raise ValueError(f"expected the message 'serve' first, got {message}")
-    configure_logging(message.body["process"], message.body["log_level"], message.body["log_format"])
+    if received is None or not isinstance(settings := received.message, StartFrontend):
+        raise ValueError(f"expected StartFrontend first, got {received}")
+    configure_logging(settings.identity.process, settings.identity.log_level, settings.identity.log_format)
     control.socket.setblocking(False)
     # What was made at start lives as long as the process; let the collector look at requests only, and seldom.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
-    uvloop.run(_serve(control, message.body))
+    uvloop.run(_serve(control, settings))
     return 0
 
 

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from repserve_server.channel.dialogue import Answerer
-from repserve_server.dataplane.administration import Region
+from repserve_server.channel.requests import AnyRequest, CloseRegion, Done, OpenRegion, Region
 from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import RepServeError
 
 logger = logging.getLogger(__name__)
 
-Body = dict[str, Any]
-
 
 class FrontendRegions:
-    """``first`` are the regions that were registered before this frontend was started."""
+    """Answers the supervisor's calls about ``regions``."""
 
-    def __init__(self, first: list[Body]) -> None:
-        self.regions = Regions()
-        for body in first:
+    def __init__(self, regions: Regions) -> None:
+        self._regions = regions
+
+    def open_all(self, regions: Iterable[Region]) -> None:
+        """Open the regions that were registered before this frontend was started."""
+        for region in regions:
             try:
-                self.regions.open(Region(**body))
+                self._regions.open(region)
             except RepServeError as error:
                 logger.warning("a shared memory region can no longer be opened: %s", error.message)
 
-    @property
-    def answerers(self) -> Mapping[str, Answerer]:
-        """What the supervisor may ask."""
-        return {"open_region": self._open, "close_region": self._close}
-
-    async def _open(self, body: Body) -> Body:
-        self.regions.open(Region(**body))
-        return {}
-
-    async def _close(self, body: Body) -> Body:
-        self.regions.close(str(body["name"]))
-        return {}
+    async def handle(self, request: AnyRequest) -> Done:
+        """Open or close a region."""
+        match request:
+            case OpenRegion():
+                self._regions.open(request.region)
+            case CloseRegion():
+                self._regions.close(request.name)
+            case _:
+                raise TypeError(f"a frontend does not answer {type(request).__name__}")
+        return Done()

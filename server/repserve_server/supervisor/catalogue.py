@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from repserve_server.dataplane.models import ModelInfo, ModelState
+from repserve_server.channel.model_info import ModelInfo, ModelState
 from repserve_server.errors import ModelLoadError, ModelNotFoundError
 from repserve_server.supervisor.models import ModelVersion
 

@@ -8,17 +8,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-from repserve_server.channel.control import ControlChannel, ControlMessage
-from repserve_server.channel.link import LinkClosedError, link_pair
+from pydantic import TypeAdapter
+
+from repserve_server.channel.control import ControlChannel, ControlPump
+from repserve_server.channel.link import link_pair
+from repserve_server.channel.message import Message
 from repserve_server.process import DEVICE_FAILED
 
 logger = logging.getLogger(__name__)
 
+IncomingT = TypeVar("IncomingT")
 
-class Child:
+
+class Child(Generic[IncomingT]):
     """One process. Must be started from the supervisor's main thread: a child dies with the thread that started it.
 
     Attributes:
@@ -34,15 +39,17 @@ class Child:
         name: str,
         role: str,
         module: str,
-        on_message: Callable[[Child, ControlMessage], None],
-        on_exit: Callable[[Child], None],
+        incoming: TypeAdapter[IncomingT],
+        *,
+        on_message: Callable[[Child[IncomingT], IncomingT], None],
+        on_exit: Callable[[Child[IncomingT]], None],
     ) -> None:
         self.name, self.role = name, role
         self.exited = asyncio.Event()
         self.returncode: int | None = None
         self.killed = False
         self.asked_at: float | None = None
-        self._on_message, self._on_exit = on_message, on_exit
+        self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         ours, theirs = link_pair()
         with theirs:
@@ -53,9 +60,9 @@ class Child:
                 # A terminal's Ctrl-C is for the supervisor, also before a child has learnt to ignore it.
                 process_group=0,
             )
-        self._control = ControlChannel(ours)
+        self._control = ControlPump(ControlChannel(ours, incoming), lambda received: on_message(self, received.message))
         self._process_descriptor = os.pidfd_open(self._process.pid)
-        self._loop.add_reader(self._control.fileno(), self._receive)
+        self._control.start()
         self._loop.add_reader(self._process_descriptor, self._reap)
 
     @property
@@ -68,16 +75,9 @@ class Child:
         """Whether the process runs."""
         return self.returncode is None
 
-    def send(self, kind: str, body: dict[str, Any] | None = None, descriptors: list[int] | None = None) -> None:
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send a control message; nothing happens if the process is gone, its end is noticed anyway."""
-        if not self.alive:
-            return
-        try:
-            self._control.send(kind, body, descriptors)
-        except LinkClosedError:
-            return
-        if self._control.has_backlog:
-            self._loop.add_writer(self._control.fileno(), self._flush)
+        self._control.send(message, descriptors)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -85,28 +85,10 @@ class Child:
             self.killed = True
             self._process.send_signal(signal.SIGKILL)
 
-    def _flush(self) -> None:
-        try:
-            self._control.flush()
-        except LinkClosedError:
-            self._loop.remove_writer(self._control.fileno())
-            return
-        if not self._control.has_backlog:
-            self._loop.remove_writer(self._control.fileno())
-
-    def _receive(self) -> None:
-        try:
-            while (message := self._control.receive()) is not None:
-                self._on_message(self, message)
-        except LinkClosedError:
-            self._loop.remove_reader(self._control.fileno())
-
     def _reap(self) -> None:
         self._loop.remove_reader(self._process_descriptor)
         os.close(self._process_descriptor)
-        self._receive()
-        self._loop.remove_reader(self._control.fileno())
-        self._loop.remove_writer(self._control.fileno())
+        self._control.read()
         self._control.close()
         self.returncode = self._process.wait()
         self.exited.set()

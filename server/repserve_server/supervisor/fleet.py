@@ -5,28 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from repserve_server.channel.frontend_messages import AttachWorker, DetachWorker, OpenQueue, RetireRevision
 from repserve_server.channel.link import link_pair
-from repserve_server.channel.slots import create_area_descriptor
-from repserve_server.logs import set_log_level
-from repserve_server.supervisor.frontends import FrontendEvents, FrontendPlace, Frontends
+from repserve_server.channel.message import CollectMetrics, MetricsReport, SetLogLevel
+from repserve_server.channel.slots import SlotLayout, create_area_descriptor
+from repserve_server.channel.worker_messages import AttachFrontend
+from repserve_server.logs import LogLevel, set_log_level
+from repserve_server.supervisor.frontends import FrontendChild, FrontendEvents, FrontendPlace, Frontends
 from repserve_server.supervisor.workers import WorkerEvents, Workers
 
 if TYPE_CHECKING:
-    from repserve_server.channel.control import ControlMessage
-    from repserve_server.channel.dialogue import Answerer
+    from repserve_server.channel.calls import Handler
     from repserve_server.settings import Settings
     from repserve_server.supervisor.child import Child
     from repserve_server.supervisor.metrics import ServerMetrics
     from repserve_server.supervisor.models import ModelVersion, Worker
 
 logger = logging.getLogger(__name__)
-
-_LABELS_A_MESSAGE = 500
 
 
 class Fleet:
@@ -47,15 +45,14 @@ class Fleet:
         settings: Settings,
         ports: tuple[int, int],
         metrics: ServerMetrics,
-        answerers: Mapping[str, Answerer],
+        handle: Handler,
         *,
         on_change: Callable[[], None],
-        on_frontend_end: Callable[[list[socket.socket]], None],
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._loop = asyncio.get_running_loop()
         self.models: list[ModelVersion] = []
-        self.log_level: str = settings.log_level
+        self.log_level: LogLevel = settings.log_level
         self.metrics_answered = asyncio.Event()
         self._retired: dict[ModelVersion, set[FrontendPlace]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -75,14 +72,14 @@ class Fleet:
                 self._forget_frontend,
                 on_change,
                 self._take_metrics,
-                answerers,
+                handle,
             ),
             lambda: self.log_level,
         )
-        self._on_change, self._on_frontend_end = on_change, on_frontend_end
+        self._on_change = on_change
 
     @property
-    def children(self) -> list[Child]:
+    def children(self) -> list[Child[Any]]:
         """The processes that run now."""
         workers = [worker.child for model in self.models for worker in model.workers]
         places = [place.child for place in self.frontends.places]
@@ -102,19 +99,19 @@ class Fleet:
         self._retired[model] = set(holders)
         for place in holders:
             if place.child is not None:
-                place.child.send("retire", {"revision": model.revision})
+                place.child.send(RetireRevision(revision=model.revision))
         self._check_retired(model)
 
     def no_more_restarts(self) -> None:
         """Let processes end from now on."""
         self._workers.restarting = self.frontends.restarting = False
 
-    def set_log_level(self, level: str) -> None:
+    def set_log_level(self, level: LogLevel) -> None:
         """Have every process log from a level on, this one and those that start later too."""
         self.log_level = level
         set_log_level(level)
         for child in self.children:
-            child.send("log_level", {"level": level})
+            child.send(SetLogLevel(level=level))
 
     def ask_metrics(self) -> None:
         """Ask each child for its counts, unless it still has to answer the last question."""
@@ -122,7 +119,7 @@ class Fleet:
         for child in self.children:
             if child.asked_at is None:
                 child.asked_at = self._loop.time()
-                child.send("metrics")
+                child.send(CollectMetrics())
 
     def excuse(self, seconds: float) -> None:
         """So many of the last seconds say nothing about how long the children have been silent."""
@@ -135,13 +132,13 @@ class Fleet:
         self._workers.kill_hung(self.models)
         self.frontends.kill_hung()
 
-    def _take_metrics(self, child: Child, message: ControlMessage) -> None:
+    def _take_metrics(self, child: Child[Any], message: MetricsReport) -> None:
         child.asked_at = None
-        self._metrics.update(child, message.body["snapshot"])
+        self._metrics.update(child, message.snapshot)
         if all(other.asked_at is None for other in self.children):
             self.metrics_answered.set()
 
-    def _introduce_frontend(self, place: FrontendPlace, frontend: Child) -> None:
+    def _introduce_frontend(self, place: FrontendPlace, frontend: FrontendChild) -> None:
         for model in self.models:
             if not model.retiring:
                 for worker in model.ready_workers:
@@ -153,46 +150,43 @@ class Fleet:
             if not model.retiring or place in self._retired.get(model, ()):
                 self._introduce(place, frontend, model, worker)
 
-    def _introduce(self, place: FrontendPlace, frontend: Child, model: ModelVersion, worker: Worker) -> None:
+    def _introduce(self, place: FrontendPlace, frontend: FrontendChild, model: ModelVersion, worker: Worker) -> None:
         """Give a frontend and a worker the slot area they share and the two ends of a link."""
         if worker.child is None or worker.ready is None:
             return
-        layout = model.layout(self._settings.max_queue_size)
+        layout = model.layout(self._settings.max_queue_size, worker.ready.interface)
         if model not in place.areas:
-            self._open(place, frontend, model, worker.ready["best_image_seconds"])
+            self._open(place, frontend, model, layout, worker.ready.best_image_seconds)
         frontend_end, worker_end = link_pair()
         with frontend_end, worker_end:
             worker.child.send(
-                "attach",
-                {"frontend": frontend.name, "layout": asdict(layout)},
-                [place.areas[model], worker_end.fileno()],
+                AttachFrontend(frontend=frontend.name, layout=layout), [place.areas[model], worker_end.fileno()]
             )
-            names = {"revision": model.revision, "worker": worker.child.name}
-            frontend.send("attach", names, [frontend_end.fileno()])
+            frontend.send(AttachWorker(revision=model.revision, worker=worker.child.name), [frontend_end.fileno()])
 
-    def _open(self, place: FrontendPlace, frontend: Child, model: ModelVersion, best_image_seconds: float) -> None:
+    @staticmethod
+    def _open(
+        place: FrontendPlace,
+        frontend: FrontendChild,
+        model: ModelVersion,
+        layout: SlotLayout,
+        best_image_seconds: float,
+    ) -> None:
         """Give a frontend its slot area of a version, and the version's labels."""
-        layout = model.layout(self._settings.max_queue_size)
         place.areas[model] = create_area_descriptor(layout, f"repserve:{model.name}/{model.version}")
-        labels = model.folder.labels
-        for first in range(0, len(labels), _LABELS_A_MESSAGE):
-            part = labels[first : first + _LABELS_A_MESSAGE]
-            frontend.send("labels", {"revision": model.revision, "labels": part})
-        frontend.send(
-            "open",
-            {
-                "model": model.name,
-                "version": model.version,
-                "revision": model.revision,
-                "layout": asdict(layout),
-                "output": model.folder.config.output,
-                "best_image_seconds": best_image_seconds,
-            },
-            [place.areas[model]],
+        message = OpenQueue(
+            model=model.name,
+            version=model.version,
+            revision=model.revision,
+            labels=model.folder.labels,
+            layout=layout,
+            output=model.folder.config.output,
+            best_image_seconds=best_image_seconds,
         )
+        frontend.send(message, [place.areas[model]])
 
     def _detach_worker(self, model: ModelVersion, name: str, crashed: bool) -> None:
-        self.frontends.send("detach", {"revision": model.revision, "worker": name, "crashed": crashed})
+        self.frontends.send(DetachWorker(revision=model.revision, worker=name, crashed=crashed))
 
     def _take_retired(self, place: FrontendPlace, revision: int) -> None:
         for model in list(self._retired):
@@ -201,8 +195,7 @@ class Fleet:
                 self._retired[model].discard(place)
                 self._check_retired(model)
 
-    def _forget_frontend(self, place: FrontendPlace, listeners: list[socket.socket]) -> None:
-        self._on_frontend_end(listeners)
+    def _forget_frontend(self, place: FrontendPlace) -> None:
         for model, holders in list(self._retired.items()):
             holders.discard(place)
             self._check_retired(model)

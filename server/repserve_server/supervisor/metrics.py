@@ -6,12 +6,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from repserve_server.dataplane.models import ModelInfo
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.metric_definition import DEVICE_LABELS, MetricDefinition
 from repserve_server.metrics import MergedCollector, Snapshot
 from repserve_server.supervisor.child import Child
@@ -89,11 +90,11 @@ class ServerMetrics:
         self.registry.register(self.processes)
         self.registry.register(_ModelCollector(models))
 
-    def update(self, child: Child, snapshot: Snapshot) -> None:
+    def update(self, child: Child[Any], snapshot: Snapshot) -> None:
         """Take a process's newest counts."""
         self.children.update(child.name, snapshot)
 
-    def forget(self, child: Child) -> None:
+    def forget(self, child: Child[Any]) -> None:
         """A process has ended: keep its totals, drop its gauges."""
         self.children.end(child.name)
         self.processes.end(child.pid)

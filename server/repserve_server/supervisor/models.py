@@ -6,11 +6,11 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
+from repserve_server.channel.message import Identity
+from repserve_server.channel.model_info import InputInfo, InstanceInfo, ModelInfo, ModelState
 from repserve_server.channel.slots import SlotLayout
-from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo, ModelState
-from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.channel.worker_messages import FromWorker, LoadWorker, ModelInterface, WorkerReady
 from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
 from repserve_server.supervisor.backoff import Backoff
@@ -21,6 +21,8 @@ LOAD_ATTEMPTS = 3
 to have failed, while it is tried again."""
 
 _LABELS_FOR_MESSAGES = 1000
+
+WorkerChild = Child[FromWorker]
 
 _revisions = itertools.count(1)
 
@@ -46,8 +48,8 @@ class Worker:
 
     device: str
     index: int
-    child: Child | None = None
-    ready: dict[str, Any] | None = None
+    child: WorkerChild | None = None
+    ready: WorkerReady | None = None
     ready_since: float = 0.0
     started_at: float = 0.0
     hung: bool = False
@@ -69,6 +71,7 @@ class ModelVersion:
         held_back: it is not shown as ready yet, since another one is served until this one is ready as a whole.
         was_ready: a worker of it was ready at some time.
         retiring: it takes no more requests, and goes when those it has are answered.
+        interface: what its workers take and give, known once one was ready.
         gone: set when its workers have ended and its memory is freed.
     """
 
@@ -82,7 +85,7 @@ class ModelVersion:
         self.was_ready = False
         self.retiring = False
         self.gone = asyncio.Event()
-        self.shape_body: dict[str, Any] = {}
+        self.interface: ModelInterface | None = None
         devices = folder.config.devices or settings.device
         instances = folder.config.instance_count or settings.instance_count
         self.workers = [Worker(device, index) for device in devices for index in range(instances)]
@@ -129,65 +132,61 @@ class ModelVersion:
             return next((text for worker in self.workers if (text := worker.failure or worker.last_failure)), "")
         return "its worker is being restarted" if state == "restarting" else "it is being loaded and warmed up"
 
-    def layout(self, slots: int) -> SlotLayout:
-        """The layout of its slot areas, known once a worker is ready."""
-        return SlotLayout(
-            slots=slots,
-            shape=tuple(self.shape_body["shape"]),
-            dtype=self.shape_body["dtype"],
-            classes=self.shape_body["classes"],
-        )
+    def layout(self, slots: int, interface: ModelInterface) -> SlotLayout:
+        """The layout of its slot areas."""
+        taken = interface.input
+        return SlotLayout(slots=slots, shape=taken.shape, dtype=taken.dtype, classes=interface.classes)
 
-    def load_body(self, worker: Worker, settings: Settings, threads: int) -> dict[str, Any]:
+    def load_message(self, worker: Worker, settings: Settings, threads: int) -> LoadWorker:
         """The message that tells a new worker process what to load."""
         config = self.folder.config
-        return {
-            "process": f"worker {self.name}/{self.version}@{worker.device}#{worker.index}",
-            "log_level": settings.log_level,
-            "log_format": settings.log_format,
-            "model": self.name,
-            "version": self.version,
-            "device": worker.device,
-            "instance": worker.index,
-            "folder": str(self.source.path),
-            "runtime": settings.runtime,
-            "precision": settings.precision,
-            "threads": settings.device_threads or threads,
-            "max_batch_size": self.max_batch_size,
-            "compiled_sizes": config.compiled_sizes,
-            "classes": len(self.folder.labels) or None,
-            "labels": self.folder.labels[:_LABELS_FOR_MESSAGES],
-            "output": config.output,
-            "preprocessing": config.preprocessing.model_dump(),
-            "crop_open": not {"crop", "resize"} & config.preprocessing.model_fields_set,
-        }
+        return LoadWorker(
+            identity=Identity(
+                process=f"worker {self.name}/{self.version}@{worker.device}#{worker.index}",
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+            ),
+            model=self.name,
+            version=self.version,
+            device=worker.device,
+            instance=worker.index,
+            folder=self.source.path,
+            runtime=settings.runtime,
+            precision=settings.precision,
+            threads=settings.device_threads or threads,
+            max_batch_size=self.max_batch_size,
+            compiled_sizes=config.compiled_sizes,
+            classes=len(self.folder.labels) or None,
+            labels=self.folder.labels[:_LABELS_FOR_MESSAGES],
+            output=config.output,
+            preprocessing=config.preprocessing,
+            crop_open=not {"crop", "resize"} & config.preprocessing.model_fields_set,
+        )
 
     def describe(self) -> ModelInfo:
         """The description that frontends get."""
-        shape = self.shape_body
+        interface = self.interface
         return ModelInfo(
             name=self.name,
             version=self.version,
             state=self.state,
             reason=self.reason,
             caution=self.source.caution,
-            preprocessing=(
-                Preprocessing.model_validate(shape["preprocessing"]) if shape else self.folder.config.preprocessing
-            ),
+            preprocessing=interface.preprocessing if interface else self.folder.config.preprocessing,
             max_batch_size=self.max_batch_size,
-            classes=shape.get("classes", 0),
+            classes=interface.classes if interface else 0,
             revision=self.revision,
-            input=InputInfo(shape.get("input_name", ""), shape.get("dtype", ""), tuple(shape.get("shape", ()))),
-            output_name=shape.get("output_name", ""),
+            input=interface.input if interface else InputInfo(),
+            output_name=interface.output_name if interface else "",
             offered=self.folder.config.inputs,
             instances=tuple(
                 InstanceInfo(
                     device=worker.device,
-                    backend=ready["backend"],
-                    precision=ready["precision"],
-                    simulated=ready["simulated"],
+                    backend=ready.backend,
+                    precision=ready.precision,
+                    simulated=ready.simulated,
                     load_seconds=worker.ready_since - worker.started_at,
-                    batch_seconds={int(size): seconds for size, seconds in ready["batch_seconds"].items()},
+                    batch_seconds=ready.batch_seconds,
                 )
                 for worker in self.workers
                 if (ready := worker.ready) is not None

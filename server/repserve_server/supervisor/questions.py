@@ -5,12 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from repserve_server.channel.dialogue import Answerer
-from repserve_server.dataplane.administration import Region
+from repserve_server.channel.requests import (
+    AnyRequest,
+    AnyResponse,
+    ChangeLogLevel,
+    CloseRegion,
+    CurrentLogLevel,
+    Done,
+    Figures,
+    GetFigures,
+    ListRegions,
+    LoadModel,
+    OpenRegion,
+    RegionList,
+    RegisterRegion,
+    UnloadModel,
+    UnregisterRegion,
+)
 from repserve_server.errors import ModelNotFoundError, NotAllowedError, RepositoryError
 from repserve_server.repository.scan import scan_model
 
@@ -22,8 +36,6 @@ if TYPE_CHECKING:
     from repserve_server.supervisor.regions import RegionTable
 
 logger = logging.getLogger(__name__)
-
-Body = dict[str, Any]
 
 
 class Questions:
@@ -42,22 +54,36 @@ class Questions:
         self._settings, self._catalogue, self._regions, self._fleet = settings, catalogue, regions, fleet
         self._metrics, self._refresh = metrics, refresh
 
-    @property
-    def answerers(self) -> Mapping[str, Answerer]:
-        """By the name of the question."""
-        return {
-            "load": self._load,
-            "unload": self._unload,
-            "register_region": self._register_region,
-            "unregister_region": self._unregister_region,
-            "regions": self._list_regions,
-            "log_level": self._log_level,
-            "figures": self._figures,
-        }
+    async def handle(self, request: AnyRequest) -> AnyResponse:
+        """Answer a frontend's request."""
+        match request:
+            case LoadModel():
+                await self._load(request.model)
+            case UnloadModel():
+                self._check_explicit("unload")
+                logger.info("model %r is to be unloaded, by request", request.model)
+                await self._catalogue.unload(request.model)
+            case RegisterRegion():
+                await self._regions.register(request.region)
+            case UnregisterRegion():
+                await self._regions.unregister(request.name)
+            case ListRegions():
+                return RegionList(regions=tuple(self._regions.regions))
+            case ChangeLogLevel():
+                if request.level is not None:
+                    self._fleet.set_log_level(request.level)
+                return CurrentLogLevel(level=self._fleet.log_level)
+            case GetFigures():
+                await self._refresh()
+                samples = tuple(self._metrics.children.samples(request.samples))
+                mode = self._settings.model_control_mode
+                return Figures(seconds=time.monotonic(), model_control_mode=mode, samples=samples)
+            case OpenRegion() | CloseRegion():
+                raise TypeError(f"the supervisor does not answer {type(request).__name__}")
+        return Done()
 
-    async def _load(self, body: Body) -> Body:
+    async def _load(self, name: str) -> None:
         self._check_explicit("load")
-        name = str(body["model"])
         root = self._settings.model_repository
         if name in ("", ".", "..") or "/" in name or "\0" in name or not (root / name).is_dir():
             raise ModelNotFoundError(f"the model repository has no folder {name!r}")
@@ -67,38 +93,6 @@ class Questions:
             raise ModelNotFoundError(str(error)) from error
         logger.info("model %r is to be loaded, by request", name)
         await self._catalogue.load(folder)
-        return {}
-
-    async def _unload(self, body: Body) -> Body:
-        self._check_explicit("unload")
-        logger.info("model %r is to be unloaded, by request", str(body["model"]))
-        await self._catalogue.unload(str(body["model"]))
-        return {}
-
-    async def _register_region(self, body: Body) -> Body:
-        await self._regions.register(Region(**body))
-        return {}
-
-    async def _unregister_region(self, body: Body) -> Body:
-        await self._regions.unregister(str(body["name"]))
-        return {}
-
-    async def _list_regions(self, _: Body) -> Body:
-        return {"regions": [asdict(region) for region in self._regions.regions]}
-
-    async def _log_level(self, body: Body) -> Body:
-        if body["level"] is not None:
-            self._fleet.set_log_level(str(body["level"]))
-        return {"level": self._fleet.log_level}
-
-    async def _figures(self, body: Body) -> Body:
-        await self._refresh()
-        samples = [list(sample) for sample in self._metrics.children.samples(body["samples"])]
-        return {
-            "seconds": time.monotonic(),
-            "model_control_mode": self._settings.model_control_mode,
-            "samples": samples,
-        }
 
     def _check_explicit(self, what: str) -> None:
         mode = self._settings.model_control_mode

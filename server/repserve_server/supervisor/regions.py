@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from repserve_server.dataplane.administration import Region
+from repserve_server.channel.requests import CloseRegion, OpenRegion, Region
 from repserve_server.errors import AlreadyExistsError, NotAllowedError, RepServeError
 
 if TYPE_CHECKING:
     from repserve_server.supervisor.frontends import Frontends
 
 MAX_REGIONS = 1024
-ASK_SECONDS = 10.0
+CALL_SECONDS = 10.0
 
 
 class RegionTable:
@@ -47,7 +46,7 @@ class RegionTable:
             # In the table first, so that a frontend that starts meanwhile gets it too.
             self._regions[region.name] = region
             try:
-                await self._frontends.ask_all("open_region", asdict(region), ASK_SECONDS)
+                await self._frontends.call_all(OpenRegion(region=region), CALL_SECONDS)
             except RepServeError:
                 await self._forget([region.name])
                 raise
@@ -57,11 +56,7 @@ class RegionTable:
         async with self._changing:
             await self._forget([name] if name else list(self._regions))
 
-    def to_body(self) -> list[dict[str, Any]]:
-        """All of them, for a frontend that starts."""
-        return [asdict(region) for region in self.regions]
-
     async def _forget(self, names: list[str]) -> None:
         for name in names:
             if self._regions.pop(name, None) is not None:
-                await self._frontends.ask_all("close_region", {"name": name}, ASK_SECONDS)
+                await self._frontends.call_all(CloseRegion(name=name), CALL_SECONDS)

@@ -8,24 +8,23 @@ import json
 import logging
 import os
 import signal
-import socket
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
+from repserve_server.channel.message import Stop
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.supervisor.catalogue import Catalogue
 from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.follower import Follower, choose_models, held_at_start
 from repserve_server.supervisor.http import OperatorServer
 from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.supervisor.port_keeper import HTTP1_FAREWELL, HTTP2_FAREWELL, HTTP2_GREETING, PortKeeper
 from repserve_server.supervisor.ports import PortReservation, client_host, join_address
 from repserve_server.supervisor.questions import Questions
 from repserve_server.supervisor.regions import RegionTable
 
 if TYPE_CHECKING:
-    from repserve_server.channel.dialogue import Answerer
-    from repserve_server.dataplane.models import ModelInfo
+    from repserve_server.channel.model_info import ModelInfo
+    from repserve_server.channel.requests import AnyRequest, AnyResponse
     from repserve_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -68,23 +67,11 @@ class Supervisor:
             self._refresh_metrics,
             self._readiness,
         )
-        self._keepers = [
-            PortKeeper(settings.host, grpc_port, HTTP2_FAREWELL, HTTP2_GREETING),
-            PortKeeper(settings.host, http_port, HTTP1_FAREWELL),
-        ]
-        self._answerers: dict[str, Answerer] = {}
-        self._fleet = Fleet(
-            settings,
-            (grpc_port, http_port),
-            self._metrics,
-            self._answerers,
-            on_change=self._take_change,
-            on_frontend_end=self._inherit,
-        )
+        self._fleet = Fleet(settings, (grpc_port, http_port), self._metrics, self._handle, on_change=self._take_change)
         self._catalogue = Catalogue(settings, self._fleet, self._tell_models)
         self._regions = RegionTable(self._fleet.frontends)
-        self._fleet.frontends.serve_extras = lambda: {"regions": self._regions.to_body()}
-        questions = Questions(
+        self._fleet.frontends.regions = lambda: self._regions.regions
+        self._questions = Questions(
             settings,
             self._catalogue,
             self._regions,
@@ -92,7 +79,6 @@ class Supervisor:
             metrics=self._metrics,
             refresh=self._ask_metrics,
         )
-        self._answerers.update(questions.answerers)
         self._first_folders = folders
 
     async def run(self) -> int:
@@ -211,7 +197,7 @@ class Supervisor:
         for role in ("frontend", "worker"):
             children = [child for child in self._fleet.children if child.role == role]
             for child in children:
-                child.send("stop")
+                child.send(Stop())
             waiting = [asyncio.ensure_future(child.exited.wait()) for child in children]
             if waiting:
                 await asyncio.wait(waiting, timeout=STOP_SECONDS)
@@ -223,8 +209,6 @@ class Supervisor:
                 await asyncio.wait(waiting, timeout=STOP_SECONDS)
         if self._settings.ready_file is not None and self._announced:
             self._settings.ready_file.unlink(missing_ok=True)
-        for keeper in self._keepers:
-            keeper.close()
         self._http.stop()
         for reservation in self._reservations:
             reservation.close()
@@ -235,23 +219,10 @@ class Supervisor:
 
     def _take_change(self) -> None:
         self._catalogue.settle()
-        self._keep_ports()
         self._changed.set()
 
-    def _inherit(self, listeners: list[socket.socket]) -> None:
-        """Take over the listening sockets of a frontend that has ended, and whoever waits in them."""
-        for listener in listeners:
-            port = listener.getsockname()[1]
-            next(keeper for keeper in self._keepers if keeper.port == port).inherit(listener)
-
-    def _keep_ports(self) -> None:
-        """Listen in the frontends' place while none of them does, once one has."""
-        frontends = self._fleet.frontends
-        for keeper in self._keepers:
-            if frontends.listening:
-                keeper.release()
-            elif self._announced and frontends.restarting:
-                keeper.hold()
+    async def _handle(self, request: AnyRequest) -> AnyResponse:
+        return await self._questions.handle(request)
 
     def _tell_models(self) -> None:
         self._fleet.frontends.tell_models(self._catalogue.describe(), ready=self._readiness()[0])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from repserve_server.channel.frontend_messages import FromFrontend
     from repserve_server.settings import Settings
     from repserve_server.supervisor.child import Child
     from repserve_server.supervisor.models import ModelVersion, Worker
@@ -29,7 +30,7 @@ def silence_limit(worker: Worker, settings: Settings) -> float:
     """Seconds for which a worker may be silent: while it loads, and once it is ready."""
     if worker.ready is None:
         return settings.load_timeout_seconds
-    largest: float = max(worker.ready["batch_seconds"].values())
+    largest: float = max(worker.ready.batch_seconds.values())
     return max(settings.liveness_timeout_seconds, RUNS_ALLOWED * largest)
 
 
@@ -52,8 +53,8 @@ def hung_workers(models: Iterable[ModelVersion], settings: Settings, now: float)
 
 
 def hung_frontends(
-    frontends: Iterable[tuple[Child, bool]], settings: Settings, now: float
-) -> Iterator[tuple[Child, float]]:
+    frontends: Iterable[tuple[Child[FromFrontend], bool]], settings: Settings, now: float
+) -> Iterator[tuple[Child[FromFrontend], float]]:
     """Frontends that hang, and for how many seconds they have been silent.
 
     Args:

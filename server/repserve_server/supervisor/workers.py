@@ -7,15 +7,17 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from repserve_server.channel.message import MetricsReport, Stop
+from repserve_server.channel.worker_messages import FROM_WORKER, FromWorker, LoadFailed, WorkerReady
 from repserve_server.process import available_cpus
 from repserve_server.supervisor.child import Child, describe_exit
-from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion, Worker
+from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion, Worker, WorkerChild
 from repserve_server.supervisor.watchdog import hung_workers
 
 if TYPE_CHECKING:
-    from repserve_server.channel.control import ControlMessage
+    from repserve_server.logs import LogLevel
     from repserve_server.settings import Settings
     from repserve_server.supervisor.metrics import ServerMetrics
 
@@ -23,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """How long a worker that is told to stop may take before it is killed."""
-_SHAPE = ("shape", "dtype", "classes", "input_name", "output_name", "preprocessing")
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class WorkerEvents:
     ready: Callable[[ModelVersion, Worker], None]
     ended: Callable[[ModelVersion, str, bool], None]
     changed: Callable[[], None]
-    metrics: Callable[[Child, ControlMessage], None]
+    metrics: Callable[[Child[Any], MetricsReport], None]
 
 
 class Workers:
     """Keeps the workers of every model version running, until the version is stopped."""
 
     def __init__(
-        self, settings: Settings, metrics: ServerMetrics, events: WorkerEvents, log_level: Callable[[], str]
+        self, settings: Settings, metrics: ServerMetrics, events: WorkerEvents, log_level: Callable[[], LogLevel]
     ) -> None:
         self._settings, self._metrics, self._events = settings, metrics, events
         self._log_level = log_level
@@ -67,7 +68,7 @@ class Workers:
         self._stopped.add(model)
         children = [worker.child for worker in model.workers if worker.child is not None]
         for child in children:
-            child.send("stop")
+            child.send(Stop())
         waiting = [asyncio.ensure_future(child.exited.wait()) for child in children]
         if waiting:
             await asyncio.wait(waiting, timeout=STOP_SECONDS)
@@ -96,63 +97,63 @@ class Workers:
             name,
             "worker",
             "repserve_server.worker.process",
-            lambda child, message: self._hear(model, worker, child, message),
-            lambda child: self._end(model, worker, child),
+            FROM_WORKER,
+            on_message=lambda child, message: self._take(model, worker, child, message),
+            on_exit=lambda child: self._end(model, worker, child),
         )
         self._metrics.processes.add(worker.child.pid, "worker")
-        body = model.load_body(worker, self._settings, self._threads)
-        worker.child.send("load", {**body, "log_level": self._log_level()})
+        settings = self._settings.model_copy(update={"log_level": self._log_level()})
+        worker.child.send(model.load_message(worker, settings, self._threads))
 
-    def _hear(self, model: ModelVersion, worker: Worker, child: Child, message: ControlMessage) -> None:
-        if message.kind == "ready":
-            self._take_ready(model, worker, child, message)
-        elif message.kind == "failed":
-            worker.reported = str(message.body["reason"])
-            logger.error("%s cannot serve: %s", child.name, worker.reported)
-        elif message.kind == "metrics":
-            self._events.metrics(child, message)
+    def _take(self, model: ModelVersion, worker: Worker, child: WorkerChild, message: FromWorker) -> None:
+        match message:
+            case WorkerReady():
+                self._take_ready(model, worker, child, message)
+            case LoadFailed():
+                worker.reported = message.reason
+                logger.error("%s cannot serve: %s", child.name, worker.reported)
+            case MetricsReport():
+                self._events.metrics(child, message)
 
-    def _take_ready(self, model: ModelVersion, worker: Worker, child: Child, message: ControlMessage) -> None:
-        body = message.body
-        shape = {key: body[key] for key in _SHAPE}
-        if model.shape_body and shape != model.shape_body:
+    def _take_ready(self, model: ModelVersion, worker: Worker, child: WorkerChild, ready: WorkerReady) -> None:
+        if model.interface and ready.interface != model.interface:
             # All workers of a model share slots: one that reads them otherwise would answer wrongly.
-            worker.failure = f"it takes or gives {shape}, and the model's first worker {model.shape_body}"
+            worker.failure = f"it takes or gives {ready.interface}, and the model's first worker {model.interface}"
             logger.error("%s cannot serve: %s", child.name, worker.failure)
-            child.send("stop")
+            child.send(Stop())
             return
-        worker.ready, worker.ready_since = body, self._loop.time()
+        worker.ready, worker.ready_since = ready, self._loop.time()
         worker.failed_loads = 0
-        first, model.was_ready, model.shape_body = not model.was_ready, True, shape
-        costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in body["batch_seconds"].items())
+        first, model.was_ready, model.interface = not model.was_ready, True, ready.interface
+        costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in ready.batch_seconds.items())
         logger.info(
             "model %s version %s is ready on %s: %s%s, precision %s, measured batch costs %s",
             model.name,
             model.version,
             worker.device,
-            "SIMULATED, " if body["simulated"] else "",
-            body["backend"],
-            body["precision"],
+            "SIMULATED, " if ready.simulated else "",
+            ready.backend,
+            ready.precision,
             costs,
         )
-        if golden := body["golden"]:
-            accuracy = "" if golden["accuracy"] is None else f", top-1 accuracy {golden['accuracy']:.4f}"
+        if golden := ready.golden:
+            accuracy = "" if golden.accuracy is None else f", top-1 accuracy {golden.accuracy:.4f}"
             logger.info(
                 "model %s version %s passed its golden check: %d images, off by at most %.4f, %d labelled%s, %.1f s",
                 model.name,
                 model.version,
-                golden["images"],
-                golden["largest_difference"],
-                golden["labelled"],
+                golden.images,
+                golden.largest_difference,
+                golden.labelled,
                 accuracy,
-                golden["seconds"],
+                golden.seconds,
             )
         if first:
             self._try_given_up_again(model)
         self._events.ready(model, worker)
         self._events.changed()
 
-    def _end(self, model: ModelVersion, worker: Worker, child: Child) -> None:
+    def _end(self, model: ModelVersion, worker: Worker, child: WorkerChild) -> None:
         self._metrics.forget(child)
         served = 0.0 if worker.ready is None else self._loop.time() - worker.ready_since
         loading = worker.ready is None
@@ -171,7 +172,7 @@ class Workers:
             self._start_later(model, worker, f"{child.name} {describe_exit(child.returncode)}", delay)
         self._events.changed()
 
-    def _count_failed_load(self, model: ModelVersion, worker: Worker, child: Child, *, hung: bool) -> None:
+    def _count_failed_load(self, model: ModelVersion, worker: Worker, child: WorkerChild, *, hung: bool) -> None:
         """A model that was never served is given up for a reason that its worker knows, or after several crashes.
 
         One that was served is tried for ever: the reason may pass, such as a device that another process holds.

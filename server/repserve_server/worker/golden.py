@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repserve_server.backends.base import Backend, BackendError
+from repserve_server.channel.worker_messages import GoldenResult
 from repserve_server.imaging.model_input import write_encoded
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.golden import GoldenImage, find_image, read_golden, read_labelled
@@ -18,32 +18,16 @@ from repserve_server.repository.golden import GoldenImage, find_image, read_gold
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from repserve_server.channel.model_info import Output
+
 _MAX_PIXELS = 100_000_000
-
-
-@dataclass(frozen=True)
-class GoldenResult:
-    """How a check went that was passed.
-
-    Images compared and their largest difference of a probability; labelled images and their top-1 accuracy, if any.
-    """
-
-    images: int
-    largest_difference: float
-    labelled: int
-    accuracy: float | None
-    seconds: float
-
-    def to_body(self) -> dict[str, Any]:
-        """The result as the content of a control message."""
-        return asdict(self)
 
 
 def check_golden(
     path: Path,
     backend: Backend,
     preprocessing: Preprocessing,
-    output: Literal["logits", "probabilities"],
+    output: Output,
     *,
     labels: Sequence[str] = (),
     clock: Callable[[], float] = time.monotonic,
@@ -81,11 +65,17 @@ def check_golden(
                 f"golden check: {right} of {count} labelled images are right, a top-1 accuracy of {accuracy:.4f}; "
                 f"expected at least {golden.accuracy} ({path})"
             )
-    return GoldenResult(len(golden.image), largest, count, accuracy, clock() - started)
+    return GoldenResult(
+        images=len(golden.image),
+        largest_difference=largest,
+        labelled=count,
+        accuracy=accuracy,
+        seconds=clock() - started,
+    )
 
 
 def score_images(
-    files: Sequence[Path], backend: Backend, preprocessing: Preprocessing, output: Literal["logits", "probabilities"]
+    files: Sequence[Path], backend: Backend, preprocessing: Preprocessing, output: Output
 ) -> NDArray[np.float64]:
     """Probabilities [n, classes] of image files, run in batches of the largest size."""
     images = np.stack([_decode(file, backend, preprocessing) for file in files])
@@ -122,7 +112,7 @@ def _count_right(
     path: Path,
     backend: Backend,
     preprocessing: Preprocessing,
-    output: Literal["logits", "probabilities"],
+    output: Output,
 ) -> int:
     """How many labelled images get their class; a batch at a time, not to hold all of them."""
     size, right = backend.batch_sizes[-1], 0
@@ -154,9 +144,7 @@ def _decode(file: Path, backend: Backend, preprocessing: Preprocessing) -> NDArr
     return image
 
 
-def _run(
-    backend: Backend, images: NDArray[np.generic], size: int, output: Literal["logits", "probabilities"]
-) -> NDArray[np.float64]:
+def _run(backend: Backend, images: NDArray[np.generic], size: int, output: Output) -> NDArray[np.float64]:
     """Probabilities of images that are run in batches of one size, the last one padded with zeros."""
     rows = []
     for first in range(0, len(images), size):

@@ -1,35 +1,35 @@
 """Recording golden images: what a model says of them now, written down for the golden check.
 
 A process of its own, like a worker, since it loads the model: ``python -m repserve_server.worker.golden_record`` with
-the worker's ``load`` message, the images and the file to write as JSON on standard input.
+a ``RecordGolden`` message on standard input.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from repserve_server.backends.base import preprocessing_of
 from repserve_server.backends.factory import create_backend
+from repserve_server.channel.worker_messages import LoadWorker, RecordGolden
 from repserve_server.errors import RepServeError
 from repserve_server.repository.golden import GoldenImage, write_golden
 from repserve_server.worker.golden import score_images
 from repserve_server.worker.options import read_options
 
 
-def record(body: dict[str, Any], files: list[Path], target: Path) -> list[str]:
+def record(load: LoadWorker, files: Sequence[Path], target: Path) -> list[str]:
     """Write the golden.toml at ``target`` and copy the images to it; returns a line about each image.
 
     Raises:
         RepServeError: the model cannot be loaded, or an image not be decoded.
     """
-    options = read_options(body)
+    options = read_options(load)
     backend = create_backend(options)
-    rows = score_images(files, backend, preprocessing_of(options, backend.input), body["output"])
+    rows = score_images(files, backend, preprocessing_of(options, backend.input), load.output)
     backend.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     lines, images = [], []
@@ -46,12 +46,12 @@ def record(body: dict[str, Any], files: list[Path], target: Path) -> list[str]:
 
 def main() -> int:
     """Run the command."""
-    asked = json.load(sys.stdin)
+    message = RecordGolden.model_validate_json(sys.stdin.read())
     # What a runtime prints from C is not part of what is said here.
     said = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        lines = record(asked["load"], [Path(file) for file in asked["files"]], Path(asked["target"]))
+        lines = record(message.load, message.files, message.target)
     except (RepServeError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command
         return 1

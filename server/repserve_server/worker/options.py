@@ -1,26 +1,26 @@
-"""From the supervisor's ``load`` message to what a backend is made from."""
+"""From the supervisor's ``LoadWorker`` message to what a backend is made from."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repserve_server.backends.base import BackendOptions
-from repserve_server.imaging.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from repserve_server.channel.worker_messages import LoadWorker
 
 
-def read_options(body: dict[str, Any]) -> BackendOptions:
-    """The options of a ``load`` message."""
-    sizes = body["compiled_sizes"]
+def read_options(message: LoadWorker) -> BackendOptions:
+    """The options of a ``LoadWorker`` message."""
     return BackendOptions(
-        device=body["device"],
-        path=Path(body["folder"]),
-        runtime=body["runtime"],
-        precision=body["precision"],
-        threads=body["threads"],
-        max_batch_size=body["max_batch_size"],
-        compiled_sizes=None if sizes is None else tuple(sizes),
-        classes=body["classes"],
-        preprocessing=Preprocessing.model_validate(body["preprocessing"]),
-        crop_open=body["crop_open"],
+        device=message.device,
+        path=message.folder,
+        runtime=message.runtime,
+        precision=message.precision,
+        threads=message.threads,
+        max_batch_size=message.max_batch_size,
+        compiled_sizes=message.compiled_sizes,
+        classes=message.classes,
+        preprocessing=message.preprocessing,
+        crop_open=message.crop_open,
     )

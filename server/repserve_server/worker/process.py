@@ -6,14 +6,25 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from repserve_server.backends.base import Backend, BackendError, DeviceError, image_specs, preprocessing_of
 from repserve_server.backends.factory import create_backend
-from repserve_server.channel.control import ControlChannel, ControlMessage
+from repserve_server.channel.control import ControlChannel
 from repserve_server.channel.link import Link, LinkClosedError
-from repserve_server.channel.slots import SlotArea, SlotLayout
+from repserve_server.channel.message import CollectMetrics, MetricsReport, SetLogLevel, Stop
+from repserve_server.channel.model_info import InputInfo
+from repserve_server.channel.slots import SlotArea
+from repserve_server.channel.worker_messages import (
+    TO_WORKER,
+    AttachFrontend,
+    GoldenResult,
+    LoadFailed,
+    LoadWorker,
+    ModelInterface,
+    ToWorker,
+    WorkerReady,
+)
 from repserve_server.errors import RepServeError
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.logs import configure_logging, set_log_level
@@ -33,13 +44,15 @@ logger = logging.getLogger(__name__)
 class WorkerProcess:
     """Ties the loop to the supervisor's control channel."""
 
-    def __init__(self, control: ControlChannel, backend: Backend, costs: BatchCosts, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, control: ControlChannel[ToWorker], backend: Backend, costs: BatchCosts, metrics: WorkerMetrics
+    ) -> None:
         self._control, self._backend, self._metrics = control, backend, metrics
         self._loop = WorkerLoop(backend, costs, metrics)
-        self._loop.watch(control.fileno(), self._take_control_messages)
 
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone."""
+        self._loop.watch(self._control.fileno(), self._read)
         self._loop.run()
 
     def report_metrics(self) -> None:
@@ -47,28 +60,31 @@ class WorkerProcess:
         self._metrics.set_figures(self._backend.figures())
         self._metrics.set_waiting(self._loop.waiting)
         snapshot = take_snapshot(self._metrics.registry)
-        self._control.send("metrics", {"snapshot": snapshot})
+        self._control.send(MetricsReport(snapshot=snapshot))
 
-    def _take_control_messages(self) -> None:
+    def _read(self) -> None:
         try:
-            while (message := self._control.receive()) is not None:
-                self._take(message)
+            while (received := self._control.receive()) is not None:
+                self._take(*received)
         except LinkClosedError:
             logger.warning("the supervisor is gone; stopping")
             self._loop.stop()
 
-    def _take(self, message: ControlMessage) -> None:
-        if message.kind == "attach":
-            memory, link = message.descriptors
-            layout = SlotLayout.from_body(message.body["layout"])
-            self._loop.add_source(message.body["frontend"], SlotArea(layout, memory), Link(socket.socket(fileno=link)))
-            os.close(memory)
-        elif message.kind == "metrics":
-            self.report_metrics()
-        elif message.kind == "log_level":
-            set_log_level(message.body["level"])
-        elif message.kind == "stop":
-            self._loop.stop()
+    def _take(self, message: ToWorker, descriptors: list[int]) -> None:
+        match message:
+            case AttachFrontend():
+                memory, link = descriptors
+                area = SlotArea(message.layout, memory)
+                self._loop.add_source(message.frontend, area, Link(socket.socket(fileno=link)))
+                os.close(memory)
+            case CollectMetrics():
+                self.report_metrics()
+            case SetLogLevel():
+                set_log_level(message.level)
+            case Stop():
+                self._loop.stop()
+            case LoadWorker():
+                raise ValueError("a worker loads one model, once")
 
 
 def _check_input(backend: Backend, preprocessing: Preprocessing) -> None:
@@ -85,57 +101,53 @@ def _check_labels(backend: Backend, labels: int | None) -> None:
         raise BackendError(f"labels.txt names {labels} classes and the model gives {backend.classes}")
 
 
-def _check_golden(
-    backend: Backend, version: Path, preprocessing: Preprocessing, body: dict[str, Any]
-) -> dict[str, Any] | None:
-    path = find_golden(version)
+def _check_golden(backend: Backend, preprocessing: Preprocessing, message: LoadWorker) -> GoldenResult | None:
+    path = find_golden(message.folder)
     if path is None:
         return None
     if backend.simulated:
         logger.warning("%s is not checked: a simulated device makes its scores up", path)
         return None
-    return check_golden(path, backend, preprocessing, body["output"], labels=body["labels"]).to_body()
+    return check_golden(path, backend, preprocessing, message.output, labels=message.labels)
 
 
-def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None:
+def _load(control: ControlChannel[ToWorker], message: LoadWorker) -> WorkerProcess | None:
     """Load and warm up; tell the supervisor how it went."""
     try:
-        options = read_options(body)
+        options = read_options(message)
         backend = create_backend(options)
         preprocessing = preprocessing_of(options, backend.input)
         _check_input(backend, preprocessing)
-        _check_labels(backend, body["classes"])
+        _check_labels(backend, message.classes)
         costs = measure_costs(backend)
-        golden = _check_golden(backend, options.path, preprocessing, body)
+        golden = _check_golden(backend, preprocessing, message)
     except RepServeError as error:
-        control.send("failed", {"reason": error.message})
+        control.send(LoadFailed(reason=error.message))
         if isinstance(error, DeviceError):
             _end_at_once()
         return None
     except Exception as error:
         logger.exception("loading failed")
-        control.send("failed", {"reason": f"loading failed, the log says where: {error!r}"})
+        control.send(LoadFailed(reason=f"loading failed, the log says where: {error!r}"))
         return None
-    metrics = WorkerMetrics(body["model"], body["version"], body["device"], body["instance"])
+    metrics = WorkerMetrics(message.model, message.version, message.device, message.instance)
     control.socket.setblocking(False)
     worker = WorkerProcess(control, backend, costs, metrics)
     control.send(
-        "ready",
-        {
-            "backend": backend.name,
-            "precision": backend.precision,
-            "simulated": backend.simulated,
-            "shape": backend.input.shape,
-            "dtype": backend.input.dtype,
-            "input_name": backend.input.name,
-            "preprocessing": preprocessing.model_dump(),
-            "classes": backend.classes,
-            "output_name": backend.output_name,
-            "max_batch_size": costs.largest,
-            "golden": golden,
-            "batch_seconds": {str(size): seconds for size, seconds in costs.measured.items()},
-            "best_image_seconds": costs.seconds[costs.best_rate] / costs.best_rate,
-        },
+        WorkerReady(
+            interface=ModelInterface(
+                input=InputInfo(backend.input.name, backend.input.dtype, tuple(backend.input.shape)),
+                output_name=backend.output_name,
+                classes=backend.classes,
+                preprocessing=preprocessing,
+            ),
+            backend=backend.name,
+            precision=backend.precision,
+            simulated=backend.simulated,
+            batch_seconds=costs.measured,
+            best_image_seconds=costs.seconds[costs.best_rate] / costs.best_rate,
+            golden=golden,
+        )
     )
     try:
         worker.run()
@@ -144,7 +156,7 @@ def _load(control: ControlChannel, body: dict[str, Any]) -> WorkerProcess | None
         worker.report_metrics()
         _end_at_once()
     for statistic, value in backend.figures().items():
-        logger.info("SIMULATED %s: woke up %s %.0f microseconds late", body["device"], statistic, value * 1e6)
+        logger.info("SIMULATED %s: woke up %s %.0f microseconds late", message.device, statistic, value * 1e6)
     backend.close()
     return worker
 
@@ -160,13 +172,13 @@ def main(arguments: list[str]) -> int:
     """``python -m repserve_server.worker.process CONTROL_DESCRIPTOR SUPERVISOR_PID``, started by the supervisor."""
     descriptor, parent = (int(argument) for argument in arguments)
     become_child(parent, "repserve-worker")
-    control = ControlChannel(socket.socket(fileno=descriptor), blocking=True)
+    control = ControlChannel(socket.socket(fileno=descriptor), TO_WORKER, blocking=True)
     try:
-        message = control.receive()
-        if message is None or message.kind != "load":
-            raise ValueError(f"expected the message 'load' first, got {message}")
-        configure_logging(message.body["process"], message.body["log_level"], message.body["log_format"])
-        return 0 if _load(control, message.body) is not None else 1
+        received = control.receive()
+        if received is None or not isinstance(message := received.message, LoadWorker):
+            raise ValueError(f"expected LoadWorker first, got {received}")
+        configure_logging(message.identity.process, message.identity.log_level, message.identity.log_format)
+        return 0 if _load(control, message) is not None else 1
     except LinkClosedError:
         return 1
 

@@ -72,14 +72,15 @@ def attempt(folder: Path, runtime: str, seconds: float = 60.0) -> Trial:
     (model,) = (found for found in scan_repository(MODEL_REPOSITORY) if found.name == "repvgg_digits")
     settings = Settings(model_repository=MODEL_REPOSITORY, runtime=f"broken:{runtime}")
     version = ModelVersion(model, model.versions[-1], settings)
-    body = version.load_body(version.workers[0], settings, 1)
-    return try_model(body, seconds, {**os.environ, "PYTHONPATH": str(folder)})
+    load = version.load_message(version.workers[0], settings, 1)
+    return try_model(load, seconds, {**os.environ, "PYTHONPATH": str(folder)})
 
 
 def test_a_model_that_loads_is_measured(tmp_path: Path) -> None:
     trial = attempt(tmp_path, "Model")
     assert (trial.reason, trial.unloaded) == ("", True)
-    assert (trial.ready["backend"], list(trial.ready["batch_seconds"])) == ("broken", ["1"])
+    assert trial.ready is not None
+    assert (trial.ready.backend, list(trial.ready.batch_seconds)) == ("broken", [1])
 
 
 def test_what_a_library_prints_is_in_the_log_of_a_model_that_is_refused(tmp_path: Path) -> None:

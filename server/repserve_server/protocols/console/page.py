@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.models import ModelInfo
+    from repserve_server.channel.model_info import ModelInfo
     from repserve_server.protocols.http.routes import Handler
     from repserve_server.protocols.kserve.core import InferenceCore
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from repserve_protos.v1 import classification_pb2 as pb
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.dataplane.dataplane import Scored
-from repserve_server.dataplane.models import ModelInfo
 from repserve_server.dataplane.scores import ImageScores
 
 DEFAULT_TOP_K = 5

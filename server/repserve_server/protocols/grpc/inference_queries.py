@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
-from repserve_server.dataplane.administration import Region
+from repserve_server.channel.requests import Region
 from repserve_server.errors import InvalidRequestError, NotAllowedError
 from repserve_server.protocols.grpc.calls import Context, answered
 from repserve_server.protocols.grpc.inference_messages import write_config, write_metadata, write_statistics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from repserve_server.dataplane.administration import Region
+from repserve_server.channel.requests import Region
 from repserve_server.errors import DeadlineError, InvalidRequestError, NotAllowedError, RequestTooLargeError
 from repserve_server.protocols.http.messages import HEADER_LENGTH, read_request, write_response
 from repserve_server.protocols.kserve.core import NO_CUDA, NO_TRACE

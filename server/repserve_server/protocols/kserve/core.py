@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from repserve_server.channel.messages import Priority
-from repserve_server.dataplane.administration import Administration, Region
+from repserve_server.channel.requests import Region
+from repserve_server.dataplane.administration import Administration
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.statistics import SAMPLES, ModelStatistics, model_statistics
 from repserve_server.errors import InvalidRequestError, ModelNotFoundError
@@ -38,8 +39,9 @@ from repserve_server.protocols.kserve.tensors import (
 )
 
 if TYPE_CHECKING:
+    from repserve_server.channel.model_info import ModelInfo, ModelState
     from repserve_server.dataplane.dataplane import Dataplane, Scored
-    from repserve_server.dataplane.models import ModelInfo, ModelState, ServedModel
+    from repserve_server.dataplane.models import ServedModel
     from repserve_server.dataplane.recorder import RequestRecord
     from repserve_server.dataplane.regions import Regions
 

@@ -9,7 +9,7 @@ from repserve_server.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from repserve_server.dataplane.administration import LogLevel
+    from repserve_server.logs import LogLevel
 
 SettingValue = bool | int | str
 _FIXED: dict[str, SettingValue] = {"log_file": "", "log_error": True, "log_format": "ISO8601"}

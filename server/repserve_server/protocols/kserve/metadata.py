@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from repserve_server.dataplane.models import ModelInfo, ServedModel
+    from repserve_server.channel.model_info import ModelInfo
+    from repserve_server.dataplane.models import ServedModel
 
 IMAGE, PIXELS = "IMAGE", "INPUT"
 """The inputs of every model: encoded images, and pixels that are cropped already."""

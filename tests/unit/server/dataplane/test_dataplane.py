@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
 from repserve_server.dataplane.decoding import DecodePool
-from repserve_server.dataplane.models import ModelInfo, ModelTable
+from repserve_server.dataplane.models import ModelTable
 from repserve_server.errors import (
     DeadlineError,
     DrainingError,

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from repserve_server.channel.messages import Priority
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.channel.slots import SlotArea
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane, Scored
 from repserve_server.dataplane.decoding import DecodePool
 from repserve_server.dataplane.metrics import FrontendMetrics
-from repserve_server.dataplane.models import ModelInfo, ModelTable
+from repserve_server.dataplane.models import ModelTable
 from repserve_server.dataplane.queue import ModelQueue
 from repserve_server.errors import DeadlineError, InferenceError, QueueFullError
 from repserve_server.imaging.preprocessing import Preprocessing

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import cast
 
 import pytest
+from pydantic import TypeAdapter
 
-from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo, ModelState, ModelTable
+from repserve_server.channel.model_info import InputInfo, InstanceInfo, ModelInfo, ModelState
+from repserve_server.dataplane.models import ModelTable
 from repserve_server.dataplane.queue import ModelQueue
 from repserve_server.errors import ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
@@ -127,5 +128,5 @@ def test_a_description_survives_its_trip_through_a_message() -> None:
         input=InputInfo("image", "float32", (3, 48, 48)),
         output_name="scores",
     )
-    body = json.loads(json.dumps(sent.to_body()))
-    assert ModelInfo.from_body(body, ("zero", "one")) == sent
+    adapter = TypeAdapter(ModelInfo)
+    assert adapter.validate_json(adapter.dump_json(sent)) == sent

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from repserve_server.channel.model_info import ModelInfo
 from repserve_server.dataplane.dataplane import Scored
-from repserve_server.dataplane.models import ModelInfo
 from repserve_server.dataplane.recorder import Recorder
 from repserve_server.dataplane.scores import BatchScores, ImageScores
 from repserve_server.errors import InternalError, ModelNotFoundError, ModelUnavailableError, QueueFullError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repserve_server.dataplane.administration import Region
+from repserve_server.channel.requests import Region
 from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import InvalidRequestError, NotAllowedError
 

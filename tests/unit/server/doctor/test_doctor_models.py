@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from repserve_server.channel.worker_messages import LoadWorker
 from repserve_server.doctor.ascend import ChipSurvey
 from repserve_server.doctor.check import Check, Status, can_serve
 from repserve_server.doctor.models import check_models, choose_folders
 from repserve_server.doctor.trial import Trial
 from repserve_server.settings import Settings
+from support import fakes
 
-READY = {"backend": "openvino", "precision": "bf16", "simulated": False, "batch_seconds": {"1": 0.0003, "16": 0.006}}
+OPENVINO = {"backend": "openvino", "precision": "bf16", "batch_seconds": {1: 0.0003, 16: 0.006}}
+READY = fakes.READY.model_copy(update=OPENVINO)
 NO_CHIPS = ChipSurvey((), None, ())
 
 
@@ -24,10 +26,10 @@ class Trials:
         self.by_device = by_device
         self.tried: list[tuple[str, str]] = []
 
-    def __call__(self, body: dict[str, Any], seconds: float) -> Trial:
+    def __call__(self, load: LoadWorker, seconds: float) -> Trial:
         assert seconds == 600.0
-        self.tried.append((body["model"], body["device"]))
-        return self.by_device.get(body["device"].partition(":")[0], Trial(ready=READY))
+        self.tried.append((load.model, load.device))
+        return self.by_device.get(load.device.partition(":")[0], Trial(ready=READY))
 
 
 class OneFails(Trials):
@@ -37,9 +39,9 @@ class OneFails(Trials):
         super().__init__()
         self.failing = failing
 
-    def __call__(self, body: dict[str, Any], seconds: float) -> Trial:
-        trial = super().__call__(body, seconds)
-        return Trial(reason="torn") if self.failing in (body["model"], body["device"]) else trial
+    def __call__(self, load: LoadWorker, seconds: float) -> Trial:
+        trial = super().__call__(load, seconds)
+        return Trial(reason="torn") if self.failing in (load.model, load.device) else trial
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def examined(settings: Settings, trials: Trials | None, untried: frozenset[str] 
 
 
 def test_a_model_is_tried_on_each_device_and_its_costs_are_told(repository: Path) -> None:
-    trials = Trials(sim=Trial(ready=READY | {"simulated": True, "backend": "simulated"}))
+    trials = Trials(sim=Trial(ready=READY.model_copy(update={"simulated": True, "backend": "simulated"})))
     settings = Settings(model_repository=repository, device=("cpu", "sim:310p"))
     checks = examined(settings, trials)
     assert trials.tried == [("good", "cpu"), ("good", "sim:310p")]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repserve_server.channel.worker_messages import LoadWorker
 from repserve_server.doctor.check import Check, Group, Status, as_warnings, can_serve, not_needed
 from repserve_server.doctor.examination import examine
 from repserve_server.doctor.machine import Machine
@@ -123,8 +124,8 @@ def examined(machine: Machine, repository: Path, device: str, try_model: TryMode
     return {check.name: check for check in examine(machine, settings, try_model, lambda _: None)}
 
 
-def works(body: dict[str, object], _: float) -> Trial:
-    assert body["device"] in ("npu:0", "cpu")
+def works(load: LoadWorker, _: float) -> Trial:
+    assert load.device in ("npu:0", "cpu")
     return Trial(ready=READY)
 
 

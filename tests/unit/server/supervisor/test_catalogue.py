@@ -15,9 +15,8 @@ from repserve_server.settings import Settings
 from repserve_server.supervisor.catalogue import Catalogue
 from repserve_server.supervisor.fleet import Fleet
 from repserve_server.supervisor.models import ModelVersion
+from support.fakes import READY
 from support.queue_harness import run_async, settle
-
-READY = {"backend": "fake", "precision": "f32", "simulated": False, "batch_seconds": {"1": 0.1}}
 
 
 class FakeFleet:
@@ -54,7 +53,7 @@ class Harness:
 
     def ready(self, version: str, worker: int = 0) -> None:
         model = self.model(version)
-        model.workers[worker].ready = dict(READY)
+        model.workers[worker].ready = READY
         model.was_ready = True
         self.catalogue.settle()
 

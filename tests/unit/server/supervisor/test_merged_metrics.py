@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,12 +15,19 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from repserve_server.channel.message import MetricsReport
 from repserve_server.channel.messages import CloseReason, Outcome
 from repserve_server.dataplane.metrics import FrontendMetrics
-from repserve_server.metrics import MergedCollector, Snapshot, take_snapshot
+from repserve_server.metrics import MergedCollector, Sample, Snapshot, take_snapshot
 from repserve_server.supervisor.metrics import ProcessCollector, ServerMetrics
 from repserve_server.worker.metrics import WorkerMetrics
 from support.harness import wait_until
+
+
+def through_a_message(registry: CollectorRegistry) -> Snapshot:
+    """A snapshot as it arrives in the supervisor."""
+    sent = MetricsReport(snapshot=take_snapshot(registry))
+    return MetricsReport.model_validate_json(sent.model_dump_json()).snapshot
 
 
 class Process:
@@ -34,8 +41,7 @@ class Process:
 
     def snapshot(self) -> Snapshot:
         """As it arrives in the supervisor."""
-        plain: Snapshot = json.loads(json.dumps(take_snapshot(self.registry)))
-        return plain
+        return through_a_message(self.registry)
 
 
 def values(merged: MergedCollector) -> dict[tuple[str, str], float]:
@@ -52,7 +58,7 @@ def test_the_series_of_a_version_can_be_dropped(ended: bool) -> None:
     images = Counter("images", "Images.", ("model", "version"), registry=registry)
     for version in ("1", "2"):
         images.labels("digits", version).inc()
-    merged.update("worker", json.loads(json.dumps(take_snapshot(registry))))
+    merged.update("worker", through_a_message(registry))
     if ended:
         merged.end("worker")
     merged.forget({"model": "digits", "version": "1"})
@@ -149,10 +155,9 @@ class ReadMeanwhile(list[Any]):
 def test_totals_do_not_fall_for_a_scrape_during_the_end_of_a_process() -> None:
     merged, process = MergedCollector(), Process()
     process.requests.labels("OK").inc(3)
-    snapshot = process.snapshot()
-    samples = ReadMeanwhile(snapshot[0]["samples"], merged)
-    snapshot[0]["samples"] = samples
-    merged.update("worker 0.1", snapshot)
+    first, *others = process.snapshot()
+    samples = ReadMeanwhile(list(first.samples), merged)
+    merged.update("worker 0.1", [replace(first, samples=cast("tuple[Sample, ...]", samples)), *others])
     samples.armed = True
     merged.end("worker 0.1")
     assert samples.scrape is not None
@@ -181,8 +186,8 @@ def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
     frontend.show({("digits", "1"): 3}, 2)
     worker.count_batch(5, 16, CloseReason.CHEAPEST, 0.02)
     worker.count_unrun(2, Outcome.EXPIRED)
-    server.children.update("frontend 0.1", json.loads(json.dumps(take_snapshot(frontend.registry))))
-    server.children.update("worker", json.loads(json.dumps(take_snapshot(worker.registry))))
+    server.children.update("frontend 0.1", through_a_message(frontend.registry))
+    server.children.update("worker", through_a_message(worker.registry))
     server.children.end("worker")
     text = generate_latest(server.registry).decode()
     samples = {

@@ -17,18 +17,20 @@ from repserve_server.supervisor.watchdog import (
     hung_workers,
     silence_limit,
 )
+from support.fakes import READY
 
 if TYPE_CHECKING:
-    from repserve_server.supervisor.child import Child
-    from repserve_server.supervisor.models import ModelVersion
+    from repserve_server.supervisor.frontends import FrontendChild
+    from repserve_server.supervisor.models import ModelVersion, WorkerChild
 
 LIMITS = Settings(liveness_timeout_seconds=2.0, load_timeout_seconds=60.0)
 
 
 def worker(asked_at: float | None, *, batch_seconds: float | None = 0.01, alive: bool = True) -> Worker:
     """A worker that was asked at that time and has not answered; not ready where it has no batch time."""
-    ready = None if batch_seconds is None else {"batch_seconds": {"1": batch_seconds / 10, "16": batch_seconds}}
-    return Worker("npu:0", 0, child=cast("Child", SimpleNamespace(alive=alive, asked_at=asked_at)), ready=ready)
+    costs = {} if batch_seconds is None else {1: batch_seconds / 10, 16: batch_seconds}
+    ready = READY.model_copy(update={"batch_seconds": costs}) if costs else None
+    return Worker("npu:0", 0, child=cast("WorkerChild", SimpleNamespace(alive=alive, asked_at=asked_at)), ready=ready)
 
 
 def hung(*workers: Worker, now: float) -> list[tuple[Worker, float]]:
@@ -62,8 +64,8 @@ def test_a_slow_model_is_given_the_time_of_many_batches(seconds: float, limit: f
     assert silence_limit(worker(0.0, batch_seconds=seconds), LIMITS) == pytest.approx(limit)
 
 
-def frontend(asked_at: float | None, *, alive: bool = True, killed: bool = False) -> Child:
-    return cast("Child", SimpleNamespace(alive=alive, killed=killed, asked_at=asked_at))
+def frontend(asked_at: float | None, *, alive: bool = True, killed: bool = False) -> FrontendChild:
+    return cast("FrontendChild", SimpleNamespace(alive=alive, killed=killed, asked_at=asked_at))
 
 
 def test_a_frontend_that_does_not_answer_is_named_once_with_its_silence() -> None:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from repserve_server.channel.control import ControlMessage
+from repserve_server.channel.message import Message, Stop
+from repserve_server.channel.worker_messages import LoadFailed, LoadWorker
 from repserve_server.repository.config import ModelConfig
 from repserve_server.repository.scan import ModelFolder, VersionFolder
 from repserve_server.settings import Settings
@@ -18,31 +19,19 @@ from repserve_server.supervisor import workers as module
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion
 from repserve_server.supervisor.workers import WorkerEvents, Workers
+from support.fakes import READY
 from support.queue_harness import run_async, settle
 
-READY = {
-    "shape": [2, 2, 3],
-    "dtype": "uint8",
-    "classes": 4,
-    "preprocessing": {"resize": 2, "crop": 2, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-    "input_name": "image",
-    "output_name": "scores",
-    "batch_seconds": {"1": 0.1},
-    "backend": "fake",
-    "precision": "f32",
-    "simulated": False,
-    "golden": None,
-    "best_image_seconds": 0.1,
-}
+OTHER_CLASSES = READY.model_copy(update={"interface": READY.interface.model_copy(update={"classes": 5})})
 
 
 class FakeChild:
     """A process that does what a test says."""
 
-    def __init__(self, name: str, role: str, _module: str, on_message: Any, on_exit: Any) -> None:  # noqa: ANN401
+    def __init__(self, name: str, role: str, _module: str, _incoming: object, *, on_message: Any, on_exit: Any) -> None:  # noqa: ANN401
         self.name, self.role, self.pid = name, role, id(self)
         self.returncode: int | None = None
-        self.sent: list[str] = []
+        self.sent: list[type[Message]] = []
         self.exited = asyncio.Event()
         self.asked_at: float | None = None
         self._on_message, self._on_exit = on_message, on_exit
@@ -51,11 +40,11 @@ class FakeChild:
     def alive(self) -> bool:
         return self.returncode is None
 
-    def send(self, kind: str, body: object = None, descriptors: object = None) -> None:  # noqa: ARG002
-        self.sent.append(kind)
+    def send(self, message: Message, _descriptors: object = ()) -> None:
+        self.sent.append(type(message))
 
-    def say(self, kind: str, **body: Any) -> None:  # noqa: ANN401
-        self._on_message(self, ControlMessage(kind, body))
+    def say(self, message: Message) -> None:
+        self._on_message(self, message)
 
     def kill(self) -> None:
         self.end(-signal.SIGKILL)
@@ -84,7 +73,7 @@ class Harness:
 
     def fail(self, index: int = 0, reason: str = "the device is busy") -> None:
         child = self.child(index)
-        child.say("failed", reason=reason)
+        child.say(LoadFailed(reason=reason))
         child.end(1)
 
     async def started_again(self, index: int = 0) -> FakeChild:
@@ -133,12 +122,12 @@ def test_a_worker_that_fails_has_the_same_chance_whichever_is_ready_first(order:
         harness = Harness(instances=2)
         for index in order:
             if index == 0:
-                harness.child(0).say("ready", **READY)
+                harness.child(0).say(READY)
             else:
                 harness.fail(1)
         assert harness.model.state == "ready"
         child = await harness.started_again(1)
-        child.say("ready", **READY)
+        child.say(READY)
         assert len(harness.model.ready_workers) == 2
 
     run_async(test)
@@ -147,7 +136,7 @@ def test_a_worker_that_fails_has_the_same_chance_whichever_is_ready_first(order:
 def test_a_version_that_was_served_is_tried_on_and_refuses_after_several_failures() -> None:
     async def test() -> None:
         harness = Harness()
-        harness.child().say("ready", **READY)
+        harness.child().say(READY)
         harness.child().kill()
         states = [harness.model.state]
         for _ in range(LOAD_ATTEMPTS):
@@ -157,7 +146,7 @@ def test_a_version_that_was_served_is_tried_on_and_refuses_after_several_failure
         assert states == ["restarting"] * LOAD_ATTEMPTS + ["failed"]
         assert harness.model.reason == "the device is busy"
         child = await harness.started_again()
-        child.say("ready", **READY)
+        child.say(READY)
         assert harness.model.state == "ready"
 
     run_async(test)
@@ -166,7 +155,7 @@ def test_a_version_that_was_served_is_tried_on_and_refuses_after_several_failure
 def test_a_version_that_was_served_does_not_fail_when_somebody_kills_its_workers() -> None:
     async def test() -> None:
         harness = Harness()
-        harness.child().say("ready", **READY)
+        harness.child().say(READY)
         states = []
         for _ in range(LOAD_ATTEMPTS + 2):
             (await harness.started_again()).kill()
@@ -190,11 +179,11 @@ def test_a_worker_that_hangs_in_loading_is_given_up_and_the_reason_says_so() -> 
 def test_a_worker_that_reads_slots_otherwise_is_refused() -> None:
     async def test() -> None:
         harness = Harness(instances=2)
-        harness.child(0).say("ready", **READY)
-        harness.child(1).say("ready", **{**READY, "classes": 5})
-        assert harness.child(1).sent == ["load", "stop"]
+        harness.child(0).say(READY)
+        harness.child(1).say(OTHER_CLASSES)
+        assert harness.child(1).sent == [LoadWorker, Stop]
         harness.child(1).end(0)
-        assert "'classes': 5" in harness.model.workers[1].failure
+        assert "classes=5" in harness.model.workers[1].failure
         assert harness.model.settled
 
     run_async(test)
@@ -203,12 +192,12 @@ def test_a_worker_that_reads_slots_otherwise_is_refused() -> None:
 def test_a_version_that_is_stopped_is_not_started_again() -> None:
     async def test() -> None:
         harness = Harness(instances=2)
-        harness.child(0).say("ready", **READY)
+        harness.child(0).say(READY)
         children = [harness.child(0), harness.child(1)]
         stop = asyncio.ensure_future(harness.workers.stop(harness.model))
         await settle()
         for child in children:
-            assert child.sent[-1] == "stop"
+            assert child.sent[-1] is Stop
             child.end(0)
         await asyncio.wait_for(stop, 5)
         assert [worker.child for worker in harness.model.workers] == [None, None]

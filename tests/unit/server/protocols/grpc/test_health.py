@@ -9,7 +9,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from repserve_server.dataplane.models import ModelInfo, ModelState, ModelTable
+from repserve_server.channel.model_info import ModelInfo, ModelState
+from repserve_server.dataplane.models import ModelTable
 from repserve_server.protocols.grpc.health import CLASSIFICATION, INFERENCE, OVERALL, Health
 from support.queue_harness import run_async, settle
 

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from repserve_server.channel.messages import Priority
-from repserve_server.dataplane.administration import Administration, Figures, Region
-from repserve_server.dataplane.models import InputInfo, InstanceInfo, ModelInfo
+from repserve_server.channel.model_info import InputInfo, InstanceInfo, ModelInfo
+from repserve_server.channel.requests import Figures, Region
+from repserve_server.dataplane.administration import Administration
 from repserve_server.dataplane.recorder import Recorder
 from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import DeadlineError, InvalidRequestError, ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.metrics import Sample
 from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
 from repserve_server.protocols.kserve.core import InferenceCore
 from repserve_server.protocols.kserve.tensors import (
@@ -42,8 +44,8 @@ class FakeAdministration:
     async def figures(self, samples: Sequence[str]) -> Figures:
         assert "repserve_images_total" in samples
         counts = {("digits", "1"): 7.0, ("gone", "3"): 1.0}
-        found = [("repserve_images_total", {"model": m, "version": v}, images) for (m, v), images in counts.items()]
-        return Figures(0.0, "none", found)
+        found = (Sample("repserve_images_total", {"model": m, "version": v}, n) for (m, v), n in counts.items())
+        return Figures(seconds=0.0, model_control_mode="none", samples=tuple(found))
 
 
 class Harness(DataplaneHarness):

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from repserve_server.dataplane.administration import LogLevel
 from repserve_server.errors import InvalidRequestError
+from repserve_server.logs import LogLevel
 from repserve_server.protocols.kserve.log_settings import SettingValue, read_level, write_settings
 
 

@@ -29,14 +29,19 @@ class ServedModel:
 
 
 class ModelTable:
-    """Looks up models by the names that requests use."""
+    """Looks up models by the names that requests use.
 
-    def __init__(self) -> None:
+    Attributes:
+        complete: whether it holds every model; until then an unknown one may still come.
+        server_ready: whether the server as a whole is ready, as the supervisor says.
+    """
+
+    def __init__(self, *, complete: bool = True) -> None:
+        self.complete = complete
         self._infos: list[ModelInfo] = []
         self._queues: dict[int, ModelQueue] = {}
         self._served: dict[tuple[str, str], ServedModel] = {}
         self.server_ready = False
-        """Whether the server as a whole is ready, as the supervisor says."""
 
     @property
     def infos(self) -> list[ModelInfo]:
@@ -99,6 +104,8 @@ class ModelTable:
             self._served |= {("", version): served for (_, version), served in self._served.items()}
 
     def _explain(self, name: str, version: str) -> ServedModel:
+        if not self.complete:
+            raise ModelUnavailableError("the server is starting; try again soon")
         names = sorted({info.name for info in self._infos})
         if name == "":
             ready = sorted({model for model, asked in self._served if model and asked == ""})

@@ -72,7 +72,7 @@ class Frontend:
         self._settings = settings
         self._control = ControlPump(control, self._take, self._end)
         self._metrics = FrontendMetrics()
-        self._table = ModelTable()
+        self._table = ModelTable(complete=False)
         self._models = ModelMessages(self._table, self._metrics)
         self._decoding = DecodePool(settings.decode_threads, settings.max_image_pixels)
         self._dataplane = Dataplane(self._table, self._decoding)
@@ -125,7 +125,7 @@ class Frontend:
                 self._models.update(message)
                 self._health.update(self._table)
             case UpdateReadiness():
-                self._table.server_ready = message.ready
+                self._table.complete, self._table.server_ready = True, message.ready
                 self._health.update(self._table)
             case OpenQueue():
                 self._models.open_queue(message, *descriptors)

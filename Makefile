@@ -41,7 +41,7 @@ test-all: test  ## `make test` and the slow ones: long runs, studies, whole page
 test-convert: .venv/installed-convert  ## The tests of weight conversion and of the model card (adds torch)
 	@$(PARALLEL) -m convert
 
-lint: .venv/installed  ## ruff, mypy --strict, and whether what is generated is current
+lint: .venv/installed  ## ruff, mypy --strict, and whether generated files are up to date
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -49,7 +49,7 @@ lint: .venv/installed  ## ruff, mypy --strict, and whether what is generated is 
 	@$(BIN)/python tools/generate_dashboards.py --check
 	@$(BIN)/python tools/generate_metrics_docs.py --check
 
-format: .venv/installed  ## Let ruff rewrite the code
+format: .venv/installed  ## Format the code with ruff
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -65,19 +65,19 @@ metrics-docs: .venv/installed  ## Generate docs/metrics.md from the code and fro
 previews: .venv/installed  ## Draw the dashboards of a real run into docs/ (needs Prometheus)
 	@PYTHONPATH=tests $(BIN)/python tools/preview_dashboards.py
 
-bench: .venv/installed  ## Measure the figures of docs/performance.md here (IMAGES=folder of photos)
+bench: .venv/installed  ## Measure the figures of docs/performance.md on this machine (IMAGES=folder of photos)
 	@$(BIN)/python tools/performance.py $(if $(IMAGES),--images "$(IMAGES)")
 
-overload: .venv/installed  ## Offer the server five times what it can do; what is answered, refused, and how fast
+overload: .venv/installed  ## Offer a server five times its capacity; report what it answers and refuses
 	@$(BIN)/python tools/overload.py
 
-planner: .venv/installed  ## Simulate the planner against other policies; rewrite docs/planner.svg and its tables
+planner: .venv/installed  ## Simulate the planner and other policies; rewrite docs/planner.svg and its tables
 	@$(BIN)/python -m planning.study
 
-digits: .venv/installed-convert  ## Train the bundled digits model anew
+digits: .venv/installed-convert  ## Retrain the bundled digits model (adds torch)
 	@$(BIN)/python -m digits.train --into model_repo/repvgg_digits
 
-lock: .venv/installed  ## Bring constraints.txt up to date; UPGRADE=--upgrade takes the newest versions that fit
+lock: .venv/installed  ## Update constraints.txt; UPGRADE=--upgrade takes the newest versions that fit
 	@cp constraints.txt constraints.new
 	@$(BIN)/python -m piptools compile --quiet --strip-extras --all-extras --no-annotate --no-header $(UPGRADE) \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.new pyproject.toml
@@ -85,6 +85,6 @@ lock: .venv/installed  ## Bring constraints.txt up to date; UPGRADE=--upgrade ta
 	    grep -v '^#' constraints.new | sed 's/+cpu$$//' | grep .; } > constraints.txt
 	@rm constraints.new
 
-clean:  ## Remove what the other targets made, but no models
+clean:  ## Remove what the other targets created, but no models
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json constraints.new performance.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

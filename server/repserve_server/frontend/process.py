@@ -46,11 +46,13 @@ from repserve_server.frontend.regions import FrontendRegions
 from repserve_server.logs import configure_logging, set_log_level
 from repserve_server.metrics import take_snapshot
 from repserve_server.process import become_child
+from repserve_server.protocols.console.page import PageRoutes
 from repserve_server.protocols.grpc.classification import ClassificationService
 from repserve_server.protocols.grpc.health import Health
 from repserve_server.protocols.grpc.inference import InferenceService
 from repserve_server.protocols.grpc.server import create_grpc_server
-from repserve_server.protocols.http.server import RestServer
+from repserve_server.protocols.http.routes import RestRoutes
+from repserve_server.protocols.http.server import HttpServer
 from repserve_server.protocols.kserve.core import InferenceCore
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ class Frontend:
             self._health,
             settings.address,
         )
-        self._rest = RestServer(core, recorder)
+        self._http = HttpServer([*RestRoutes(core, recorder).table(), *PageRoutes(core).table()])
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -100,7 +102,7 @@ class Frontend:
         """Serve until the supervisor says stop or is gone."""
         self._regions.open_all(self._settings.regions)
         await self._server.start()
-        await self._rest.start(self._settings.host, self._settings.http_port)
+        await self._http.start(self._settings.host, self._settings.http_port)
         self._control.start()
         self._control.send(Started())
         await self._stopped.wait()
@@ -108,7 +110,7 @@ class Frontend:
         self._supervisor.close()
         self._control.close()
         self._health.close()
-        await asyncio.gather(self._server.stop(STOP_SECONDS), self._rest.stop())
+        await asyncio.gather(self._server.stop(STOP_SECONDS), self._http.stop())
         self._models.close()
         self._decoding.close()
         if self._tracing is not None:

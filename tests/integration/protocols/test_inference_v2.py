@@ -82,9 +82,9 @@ def with_contents() -> pb.ModelInferRequest:
         (with_contents(), "has typed contents; send its bytes in raw_input_contents"),
         (changed(raw_input_contents=[]), "has no entry in raw_input_contents"),
         (changed(raw_input_contents=[pixels(), b""]), "has 2 raw_input_contents for 1 inputs"),
-        (changed(raw_input_contents=[b"123"]), "has 3 bytes"),
-        (with_parameter("sequence_id", int64_param=7), "'sequence_id' is for models that keep state"),
-        (with_parameter("priority", string_param="high"), "'priority' is 'high'; it is a whole number"),
+        (changed(raw_input_contents=[b"123"]), "have 3 bytes"),
+        (with_parameter("sequence_id", int64_param=7), "'sequence_id' is for stateful models"),
+        (with_parameter("priority", string_param="high"), "'priority' is 'high'; expected a whole number"),
         (with_parameter("timeout", int64_param=-1), "'timeout' is -1"),
     ],
 )

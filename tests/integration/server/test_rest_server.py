@@ -65,14 +65,14 @@ def test_images_in_json_get_their_classes(digits: RunningServer) -> None:
         ("GET", "/v2/models/nothing", 404, "no model 'nothing'"),
         ("GET", "/v2/models/repvgg_digits/versions/7", 404, "no version '7'"),
         ("GET", "/v2/models/a%2Fb%20c", 404, "no model 'a/b c'"),
-        ("DELETE", "/v2", 405, "/v2 does not take DELETE"),
-        ("GET", "/v2/models/repvgg_digits/infer", 405, "does not take GET"),
+        ("DELETE", "/v2", 405, "/v2 does not accept DELETE"),
+        ("GET", "/v2/models/repvgg_digits/infer", 405, "does not accept GET"),
         ("POST", "/v2/models/repvgg_digits/infer", 400, "is not JSON"),
         ("POST", "/v2/models/nothing/infer", 400, "is not JSON"),
         ("POST", "/v2/repository/models/repvgg_digits/unload", 400, "--model-control-mode explicit"),
         ("POST", "/v2/cudasharedmemory/region/r/register", 400, "no CUDA memory"),
-        ("POST", "/v2/systemsharedmemory/region/r/register", 400, "a region has a key"),
-        ("GET", "/v2/systemsharedmemory/region/r/status", 404, "no shared memory region 'r'"),
+        ("POST", "/v2/systemsharedmemory/region/r/register", 400, "key: Field required"),
+        ("GET", "/v2/systemsharedmemory/region/r/status", 404, "no shared-memory region 'r'"),
     ],
 )
 def test_errors_are_json_with_the_status_of_the_one_table(

@@ -1,19 +1,23 @@
-"""The page for people: what is served, how it is doing, and what it says of an image."""
+"""The page for people: what is served, how it is doing, and what it makes of an image."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from repserve_server.protocols.kserve.metadata import IMAGE
+
 if TYPE_CHECKING:
     from repserve_server.channel.model_info import ModelInfo
-    from repserve_server.protocols.http.routes import Handler
+    from repserve_server.protocols.http.routing import Route
     from repserve_server.protocols.kserve.core import InferenceCore
+    from repserve_server.protocols.kserve.documents import Json
 
 STATE_PATH = "/page/state"
+PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 FIGURES = (
     "repserve_images_total",
     "repserve_requests_total",
@@ -36,35 +40,33 @@ HEADERS = {
 
 
 class PageRoutes:
-    """One file, and the state that its script asks for once a second; images go to KServe v2 as from any client."""
+    """One file, and the state that its script fetches once a second; images go to KServe v2 as from any client."""
 
     def __init__(self, core: InferenceCore) -> None:
         self._core = core
-        self._html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
-    def table(self) -> list[tuple[str, str, Handler]]:
-        """Every route: method, path, handler."""
-        return [("GET", "/", self.page), ("GET", STATE_PATH, self.state)]
+    def table(self) -> list[Route]:
+        """Every route."""
+        return [("GET", "/", self._page), ("GET", STATE_PATH, self._state)]
 
-    async def page(self, _: web.Request) -> web.Response:
-        """The page itself."""
-        return web.Response(text=self._html, content_type="text/html", headers=HEADERS)
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html", headers=HEADERS)
 
-    async def state(self, _: web.Request) -> web.Response:
+    async def _state(self, _: web.Request) -> web.Response:
         """The models, and the counts from which the page makes rates."""
         figures = await self._core.administration.figures(FIGURES)
-        content = {
-            "server": f"repserve {version('repserve')}",
+        state = {
+            "server": f"repserve {version_of('repserve')}",
             "ready": self._core.ready(),
             "model_control_mode": figures.model_control_mode,
             "seconds": figures.seconds,
             "samples": figures.samples,
             "models": [_describe(info) for info in self._core.models()],
         }
-        return web.json_response(content, headers={"Cache-Control": "no-store"})
+        return web.json_response(state, headers={"Cache-Control": "no-store"})
 
 
-def _describe(info: ModelInfo) -> dict[str, Any]:
+def _describe(info: ModelInfo) -> Json:
     return {
         "name": info.name,
         "version": info.version,
@@ -74,7 +76,7 @@ def _describe(info: ModelInfo) -> dict[str, Any]:
         "classes": info.classes,
         "max_batch_size": info.max_batch_size,
         "output": info.output_name,
-        "takes_images": "IMAGE" in info.offered,
+        "takes_images": IMAGE in info.offered,
         "instances": [
             {
                 "device": instance.device,

@@ -1,1 +1,1 @@
-"""What a KServe v2 request means, whichever wire it came by: no wire library is used here."""
+"""What KServe v2 means, whichever wire a request came by: no wire library is used here."""

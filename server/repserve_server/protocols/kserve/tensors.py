@@ -1,15 +1,15 @@
-"""A KServe v2 inference as both of its wire formats carry it: named tensors in, named tensors out."""
+"""A KServe v2 inference as both wires carry it: named tensors in, named tensors out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from repserve_server.errors import InvalidRequestError
+from repserve_server.dataplane.dataplane import Buffer
 
-REGION, BYTE_SIZE, OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
-"""The parameters of a tensor that lies in shared memory."""
-Buffer: TypeAlias = bytes | memoryview
+Parameters: TypeAlias = Mapping[str, object]
+"""The parameters of a request or of a tensor, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +23,21 @@ class RegionSlice:
 
 @dataclass(frozen=True, slots=True)
 class InputTensor:
-    """An input; ``data`` is its raw little-endian content, of BYTES as ``bytes_tensor`` has it."""
+    """An input.
+
+    ``data`` is its raw little-endian content, BYTES as ``bytes_tensor`` describes them; or the elements of a BYTES
+    tensor, where the wire has them apart; or where the raw content lies.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: Buffer | RegionSlice
+    data: Buffer | list[bytes] | RegionSlice
 
 
 @dataclass(frozen=True, slots=True)
-class WantedOutput:
-    """An output that is asked for: ``classification`` best classes instead of scores, ``place`` in shared memory."""
+class RequestedOutput:
+    """An output to return: the ``classification`` best classes instead of scores, ``place`` in shared memory."""
 
     name: str
     classification: int = 0
@@ -42,25 +46,24 @@ class WantedOutput:
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """A request; no ``outputs`` means all of them, no ``version`` the newest, ``priority`` 1 goes first."""
+    """A request; no ``outputs`` means all of them, no ``version`` the newest."""
 
     model: str
     version: str
     id: str
     inputs: tuple[InputTensor, ...]
-    outputs: tuple[WantedOutput, ...] = ()
-    priority: int = 0
-    timeout_microseconds: int = 0
+    outputs: tuple[RequestedOutput, ...] = ()
+    parameters: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """An output, raw as an input is, or where it was written in shared memory."""
+    """An output: raw, or the elements of a BYTES tensor, or where it was written in shared memory."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: bytes | RegionSlice
+    data: bytes | list[bytes] | RegionSlice
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,3 @@ class InferenceResponse:
     version: str
     id: str
     outputs: tuple[OutputTensor, ...]
-
-
-def read_number(name: str, value: object) -> int:
-    """The value of a parameter that is a whole number.
-
-    Raises:
-        InvalidRequestError: it is anything else, or less than 0.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidRequestError(f"the parameter {name!r} is {value!r}; it is a whole number of at least 0")
-    return value

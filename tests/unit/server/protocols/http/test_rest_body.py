@@ -12,17 +12,17 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from repserve_server.dataplane.metrics import FrontendMetrics
 from repserve_server.dataplane.recorder import Recorder
-from repserve_server.protocols.console.page import PageRoutes
-from repserve_server.protocols.http import routes
+from repserve_server.protocols.http import body
 from repserve_server.protocols.http.routes import RestRoutes
 from repserve_server.protocols.http.server import create_application
-from repserve_server.protocols.kserve.core import IndexEntry, InferenceCore
+from repserve_server.protocols.kserve.core import InferenceCore
+from repserve_server.protocols.kserve.documents import IndexEntry
 from support.queue_harness import run_async
 
 
 class FakeCore:
     def index(self, *, ready_only: bool) -> list[IndexEntry]:
-        return [] if ready_only else [IndexEntry("m", "1", "LOADING", "soon")]
+        return [] if ready_only else [{"name": "m", "version": "1", "state": "LOADING", "reason": "soon"}]
 
     def live(self) -> bool:
         raise ZeroDivisionError
@@ -30,15 +30,14 @@ class FakeCore:
 
 async def connect() -> TestClient[web.Request, web.Application]:
     core = cast("InferenceCore", FakeCore())
-    routes = RestRoutes(core, Recorder(FrontendMetrics()))
-    client = TestClient(TestServer(create_application(routes, PageRoutes(core))))
+    client = TestClient(TestServer(create_application(RestRoutes(core, Recorder(FrontendMetrics())).table())))
     await client.start_server()
     return client
 
 
 def test_a_body_that_does_not_come_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        monkeypatch.setattr(routes, "BODY_SECONDS", 0.1)
+        monkeypatch.setattr(body, "BODY_SECONDS", 0.1)
         client = await connect()
         reader, writer = await asyncio.open_connection(client.host, client.port)
         writer.write(b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repserve_server.errors import InferenceError, InvalidRequestError
-from repserve_server.protocols.http.messages import read_request, write_response
-from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.http.inference_messages import read_request, write_response
+from repserve_server.protocols.kserve.bytes_tensor import join_elements
 from repserve_server.protocols.kserve.tensors import (
     InferenceRequest,
     InferenceResponse,
     OutputTensor,
     RegionSlice,
-    WantedOutput,
+    RequestedOutput,
 )
 
 Json = dict[str, Any]
@@ -38,7 +38,7 @@ def tensor(data: object = None, **others: object) -> Json:
 
 def content_of(request: InferenceRequest) -> bytes:
     data = request.inputs[0].data
-    assert not isinstance(data, RegionSlice)
+    assert not isinstance(data, RegionSlice | list)
     return bytes(data)
 
 
@@ -59,7 +59,7 @@ def test_bytes_are_text_or_base64() -> None:
     other = tensor([{"b64": encoded}], datatype="BYTES", shape=[1])
     text = tensor(["text"], datatype="BYTES", shape=[1])
     for entry, expected in ((one, image), (other, image), (text, b"text")):
-        assert split_elements("INPUT", content_of(read({"inputs": [entry]})), 1) == [expected]
+        assert read({"inputs": [entry]}).inputs[0].data == [expected]
 
 
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=4))
@@ -69,7 +69,7 @@ def test_raw_tensors_are_taken_in_order(contents: list[bytes]) -> None:
         for i, raw in enumerate(contents)
     ]
     request = read({"inputs": entries}, b"".join(contents))
-    assert [bytes(t.data) for t in request.inputs if not isinstance(t.data, RegionSlice)] == contents
+    assert [bytes(t.data) for t in request.inputs if not isinstance(t.data, RegionSlice | list)] == contents
 
 
 def test_the_rest_of_a_request() -> None:
@@ -92,8 +92,8 @@ def test_the_rest_of_a_request() -> None:
     )
     assert (request.model, request.version, request.id) == ("m", "4", "seven")
     assert request.inputs[0].data == RegionSlice("r", 3, 6)
-    assert request.outputs == (WantedOutput("a", 2), WantedOutput("b", 0, RegionSlice("r", 3, 6)))
-    assert (request.priority, request.timeout_microseconds) == (1, 2000)
+    assert request.outputs == (RequestedOutput("a", 2), RequestedOutput("b", 0, RegionSlice("r", 3, 6)))
+    assert (request.parameters["priority"], request.parameters["timeout"]) == (1, 2000)
     assert binary == {"": False, "a": True}
 
 
@@ -104,29 +104,30 @@ def test_the_rest_of_a_request() -> None:
         (b"{", "is not JSON"),
         (b"\xff\xfe{}", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b"[]", "the request is list"),
-        ({}, "'inputs' is missing"),
-        ({"inputs": {}}, "'inputs' is missing or no JSON array"),
-        ({"inputs": [3]}, "an input is int"),
-        ({"inputs": [{"datatype": "UINT8", "shape": [1]}]}, "'name' is missing"),
+        (b"[]", "not as expected: Input should be an object"),
+        ({}, "inputs: Field required"),
+        ({"inputs": {}}, "inputs: Input should be a valid array"),
+        ({"inputs": [3]}, "inputs.0: Input should be an object"),
+        ({"inputs": [{"datatype": "UINT8", "shape": [1]}]}, "inputs.0.name: Field required"),
         ({"inputs": [tensor()]}, "input 'INPUT' has no data"),
-        ({"inputs": [tensor([1, 2])]}, "has 2 values, which are not of shape [2, 3]"),
-        ({"inputs": [tensor([1] * 6, shape=[2, "3"])]}, "its sides are whole numbers"),
-        ({"inputs": [tensor([256] * 6)]}, "are not whole numbers from 0 to 255"),
-        ({"inputs": [tensor([-1] * 6)]}, "are not whole numbers from 0 to 255"),
-        ({"inputs": [tensor([1.5] * 6)]}, "are not whole numbers from 0 to 255"),
-        ({"inputs": [tensor([True] * 6)]}, "are not whole numbers from 0 to 255"),
-        ({"inputs": [tensor(["1"] * 6)]}, "are not whole numbers from 0 to 255"),
-        ({"inputs": [tensor([[1, 2], [3]])]}, "are not numbers of one shape"),
+        ({"inputs": [tensor([1, 2])]}, "has 2 values; shape [2, 3] needs 6"),
+        ({"inputs": [tensor([1] * 6, shape=[2, "3"])]}, "inputs.0.shape.1: Input should be a valid integer"),
+        ({"inputs": [tensor([256] * 6)]}, "expected whole numbers from 0 to 255"),
+        ({"inputs": [tensor([-1] * 6)]}, "expected whole numbers from 0 to 255"),
+        ({"inputs": [tensor([1.5] * 6)]}, "expected whole numbers from 0 to 255"),
+        ({"inputs": [tensor([True] * 6)]}, "expected whole numbers from 0 to 255"),
+        ({"inputs": [tensor(["1"] * 6)]}, "expected whole numbers from 0 to 255"),
+        ({"inputs": [tensor([[1, 2], [3]])]}, "is ragged; nested arrays need equal lengths"),
         ({"inputs": [tensor([1] * 6, datatype="INT64")]}, "is INT64; expected BYTES, UINT8 or FP32"),
-        ({"inputs": [tensor([3], datatype="BYTES", shape=[1])]}, "is neither a string nor"),
+        ({"inputs": [tensor([3], datatype="BYTES", shape=[1])]}, "expected a string or"),
         ({"inputs": [tensor([{"b64": "%%"}], datatype="BYTES", shape=[1])]}, "is not base64"),
-        ({"inputs": [tensor(parameters={"binary_data_size": 6})]}, "binary_data_size 6, and 0 bytes are left"),
+        ({"inputs": [tensor(parameters={"binary_data_size": 6})]}, "binary_data_size 6, but only 0 bytes are left"),
         ({"inputs": [tensor(parameters={"binary_data_size": -1})]}, "'binary_data_size' is -1"),
         ({"inputs": [tensor(parameters={"binary_data_size": "6"})]}, "'binary_data_size' is '6'"),
-        ({"inputs": [], "parameters": {"timeout": 1.5}}, "'timeout' is 1.5"),
         ({"inputs": [], "parameters": []}, ""),
-        ({"inputs": [], "outputs": [{"parameters": {}}]}, "'name' is missing"),
+        ({"inputs": [], "parameters": None, "outputs": None, "id": 7}, ""),
+        ({"inputs": [], "outputs": [{"parameters": {}}]}, "outputs.0.name: Field required"),
+        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"classification": 1.5}}]}, "'classification' is 1.5"),
     ],
 )
 def test_a_wrong_body_is_told_what_is_wrong(content: object, words: str) -> None:
@@ -145,7 +146,7 @@ def test_the_length_of_the_json_is_a_number_of_bytes_of_the_body(length: str) ->
 
 
 def test_bytes_that_belong_to_no_tensor_are_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="4 bytes follow the tensors"):
+    with pytest.raises(InvalidRequestError, match="4 bytes follow the last tensor"):
         read({"inputs": [tensor(parameters={"binary_data_size": 6})]}, bytes(10))
 
 
@@ -163,7 +164,7 @@ def answer(*outputs: OutputTensor) -> InferenceResponse:
 
 
 SCORES = OutputTensor("s", "FP32", (1, 3), np.array([0.1, 1e-30, -2], np.float32).tobytes())
-CLASSES = OutputTensor("c", "BYTES", (1, 2), join_elements([b"1.0:0:zero", "0.5:1:äöü".encode()]))
+CLASSES = OutputTensor("c", "BYTES", (1, 2), [b"1.0:0:zero", "0.5:1:äöü".encode()])
 
 
 def test_an_answer_in_json_has_every_bit_of_the_scores() -> None:
@@ -182,6 +183,8 @@ def test_raw_outputs_follow_the_json() -> None:
     assert content["outputs"][0]["parameters"] == {"binary_data_size": 12}
     assert body[length:] == SCORES.data
     assert "data" in content["outputs"][1]
+    body, length = write_response(answer(CLASSES), {"": True})
+    assert body[length:] == join_elements([b"1.0:0:zero", "0.5:1:äöü".encode()])
 
 
 def test_an_output_in_shared_memory_says_where() -> None:

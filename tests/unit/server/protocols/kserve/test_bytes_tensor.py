@@ -18,13 +18,13 @@ def test_elements_come_out_as_they_went_in(elements: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("data", "count", "message"),
     [
-        (b"", 1, "has 0 elements and its shape 1"),
+        (b"", 1, "has 0 elements, but its shape has 1"),
         (b"\x01", 1, "element 0 of input 'IMAGE' is cut off"),
         (b"\x03\x00\x00\x00ab", 1, "element 0 of input 'IMAGE' is cut off"),
         (b"\xff\xff\xff\xffab", 1, "element 0 of input 'IMAGE' is cut off"),
         (join_elements([b"a", b"b"]), 1, "has 5 bytes after its 1 elements"),
         (join_elements([b"a", b"b"]) + b"\x00", 2, "has 1 bytes after its 2 elements"),
-        (join_elements([b"a"]), 2, "has 1 elements and its shape 2"),
+        (join_elements([b"a"]), 2, "has 1 elements, but its shape has 2"),
     ],
 )
 def test_content_that_is_not_so_many_elements_is_refused(data: bytes, count: int, message: str) -> None:

@@ -20,7 +20,7 @@ from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import DeadlineError, InvalidRequestError, ModelNotFoundError, ModelUnavailableError
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.metrics import Sample
-from repserve_server.protocols.kserve.bytes_tensor import join_elements, split_elements
+from repserve_server.protocols.kserve.bytes_tensor import join_elements
 from repserve_server.protocols.kserve.core import InferenceCore
 from repserve_server.protocols.kserve.tensors import (
     InferenceRequest,
@@ -28,7 +28,7 @@ from repserve_server.protocols.kserve.tensors import (
     InputTensor,
     OutputTensor,
     RegionSlice,
-    WantedOutput,
+    RequestedOutput,
 )
 from support.fakes import scores_of
 from support.queue_harness import WAIT_SECONDS, run_async, settle
@@ -141,11 +141,19 @@ def test_encoded_images_come_in_either_shape(tmp_path: Path, shape: tuple[int, .
     in_loop(test())
 
 
+def test_encoded_images_may_come_apart(tmp_path: Path) -> None:
+    async def test() -> None:
+        response = await Harness(tmp_path).infer(ask(InputTensor("IMAGE", "BYTES", (2,), [png(5), png(9)])))
+        assert [row[0] for row in scores(response.outputs[0])] == [60.0, 108.0]
+
+    in_loop(test())
+
+
 def test_a_float_tensor_is_taken_where_metadata_lists_it(tmp_path: Path) -> None:
     async def test() -> None:
         harness = Harness(tmp_path, "float32")
         metadata = harness.core.model_metadata("digits", "")
-        assert [(t.name, t.datatype, t.shape) for t in metadata.inputs][2] == ("image", "FP32", (-1, 3, 2, 2))
+        assert metadata["inputs"][2] == {"name": "image", "datatype": "FP32", "shape": [-1, 3, 2, 2]}
         content = np.arange(12, dtype=np.float32)
         response = await harness.infer(ask(InputTensor("image", "FP32", (1, 3, 2, 2), content.tobytes())))
         assert scores(response.outputs[0])[0][0] == 66.0
@@ -156,40 +164,41 @@ def test_a_float_tensor_is_taken_where_metadata_lists_it(tmp_path: Path) -> None
 def test_the_own_input_has_another_name_where_it_would_be_taken_for_pixels(tmp_path: Path) -> None:
     async def test() -> None:
         harness = Harness(tmp_path, "float32", input=InputInfo("INPUT", "float32", (3, 2, 2)))
-        assert [tensor.name for tensor in harness.core.model_metadata("digits", "").inputs][2] == "[INPUT]"
+        assert harness.core.model_metadata("digits", "")["inputs"][2]["name"] == "[INPUT]"
 
     in_loop(test())
 
 
 def test_classification_ranks_by_the_models_scores_and_cuts_to_the_classes(tmp_path: Path) -> None:
     async def test() -> None:
-        wanted = (WantedOutput("logits", classification=9),)
+        wanted = (RequestedOutput("logits", classification=9),)
         response = await Harness(tmp_path).infer(ask(pixels(1), outputs=wanted))
         (output,) = response.outputs
         assert (output.datatype, output.shape) == ("BYTES", (1, 4))
-        assert isinstance(output.data, bytes)
-        elements = split_elements("logits", output.data, 4)
-        assert elements == [b"66.000000:0:zero", b"1.000000:2:two", b"0.000000:3:three", b"-66.000000:1:one"]
+        assert output.data == [b"66.000000:0:zero", b"1.000000:2:two", b"0.000000:3:three", b"-66.000000:1:one"]
 
     in_loop(test())
 
 
 WRONG: list[tuple[InferenceRequest, str]] = [
-    (ask(), "has one input, IMAGE BYTES [n, 1] or INPUT UINT8 [n, 2, 2, 3]; this one has none"),
-    (ask(pixels(), images(png(1))), "this one has 'INPUT', 'IMAGE'"),
+    (ask(), "has inputs none; expected one, IMAGE BYTES [n, 1] or INPUT UINT8 [n, 2, 2, 3]"),
+    (ask(pixels(), images(png(1))), "has inputs 'INPUT', 'IMAGE'"),
     (ask(pixels(name="input")), "has no input 'input'"),
     (ask(pixels(datatype="FP32")), "is FP32 [2, 2, 2, 3]; expected INPUT UINT8 [n, 2, 2, 3]"),
     (ask(pixels(shape=(2, 12))), "is UINT8 [2, 12]"),
     (ask(pixels(shape=(0, 2, 2, 3))), "n at least 1"),
     (ask(pixels(shape=(-1, 2, 2, 3))), "n at least 1"),
-    (ask(pixels(shape=(3, 2, 2, 3))), "has 24 bytes; UINT8 [3, 2, 2, 3] are 36"),
+    (ask(pixels(shape=(3, 2, 2, 3))), "have 24 bytes; 3 x 2 x 2 x 3 uint8 values are 36"),
     (ask(images(png(1), shape=(1, 1, 1))), "or BYTES [n], n at least 1"),
-    (ask(images(png(1), shape=(2, 1))), "has 1 elements and its shape 2"),
+    (ask(images(png(1), shape=(2, 1))), "has 1 elements, but its shape has 2"),
     (ask(images(png(1), b"no image")), "image 1 of 2"),
     (ask(pixels(9)), "9 images and the queue holds 8"),
-    (ask(pixels(), outputs=(WantedOutput("scores"),)), "has no output 'scores'; its output is 'logits'"),
-    (ask(pixels(), outputs=(WantedOutput("logits"), WantedOutput("logits"))), "more than once"),
+    (ask(pixels(), outputs=(RequestedOutput("scores"),)), "has no output 'scores'; its output is 'logits'"),
+    (ask(pixels(), outputs=(RequestedOutput("logits"), RequestedOutput("logits"))), "more than once"),
     (ask(pixels(data=RegionSlice("r", 0, 24))), "no shared memory region 'r'"),
+    (ask(pixels(), parameters={"sequence_id": "s"}), "'sequence_id' is for stateful models"),
+    (ask(pixels(), parameters={"priority": "high"}), "'priority' is 'high'; expected a whole number"),
+    (ask(pixels(), parameters={"timeout": -1}), "'timeout' is -1"),
 ]
 
 
@@ -214,11 +223,11 @@ def test_models_that_are_not_there_or_not_ready_are_told_apart(tmp_path: Path) -
             False,
         ]
         assert not core.model_ready("loading", "")
-        assert [(entry.name, entry.state) for entry in core.index(ready_only=False)] == [
+        assert [(entry["name"], entry["state"]) for entry in core.index(ready_only=False)] == [
             ("digits", "READY"),
             ("loading", "LOADING"),
         ]
-        assert [entry.name for entry in core.index(ready_only=True)] == ["digits"]
+        assert [entry["name"] for entry in core.index(ready_only=True)] == ["digits"]
 
     in_loop(test())
 
@@ -229,7 +238,7 @@ def test_models_that_are_not_there_or_not_ready_are_told_apart(tmp_path: Path) -
 def test_the_soonest_deadline_counts(tmp_path: Path, remaining: float | None, timeout: int, seconds: float) -> None:
     async def test() -> None:
         harness = Harness(tmp_path)
-        request = ask(pixels(), timeout_microseconds=timeout)
+        request = ask(pixels(), parameters={"timeout": timeout})
         task = asyncio.ensure_future(harness.begin(request, remaining))
         await settle()
         (first, _) = harness.worker.read()
@@ -247,7 +256,7 @@ def test_the_soonest_deadline_counts(tmp_path: Path, remaining: float | None, ti
 def test_priority_one_goes_first(tmp_path: Path, number: int, priority: Priority) -> None:
     async def test() -> None:
         harness = Harness(tmp_path)
-        task = asyncio.ensure_future(harness.begin(ask(pixels(1), priority=number)))
+        task = asyncio.ensure_future(harness.begin(ask(pixels(1), parameters={"priority": number})))
         await settle()
         (entry,) = harness.worker.read()
         assert entry.priority is priority
@@ -263,12 +272,12 @@ def test_input_and_output_may_lie_in_shared_memory(tmp_path: Path) -> None:
         content = np.arange(24, dtype=np.uint8)
         (tmp_path / "object").write_bytes(content.tobytes() + bytes(40))
         harness.regions.open(Region("r", "object", 0, 64))
-        wanted = (WantedOutput("logits", place=RegionSlice("r", 24, 40)),)
+        wanted = (RequestedOutput("logits", place=RegionSlice("r", 24, 40)),)
         response = await harness.infer(ask(pixels(data=RegionSlice("r", 0, 24)), outputs=wanted))
         assert response.outputs[0].data == RegionSlice("r", 24, 32)
         written = np.frombuffer((tmp_path / "object").read_bytes()[24:56], np.float32).reshape(2, 4)
         assert written[0].tolist() == scores_of(content[:12].reshape(2, 2, 3)).tolist()
-        small = (WantedOutput("logits", place=RegionSlice("r", 24, 31)),)
+        small = (RequestedOutput("logits", place=RegionSlice("r", 24, 31)),)
         with pytest.raises(InvalidRequestError, match="has 32 bytes, and the place"):
             await harness.infer(ask(pixels(), outputs=small))
 
@@ -278,15 +287,16 @@ def test_input_and_output_may_lie_in_shared_memory(tmp_path: Path) -> None:
 def test_metadata_and_config_agree(tmp_path: Path) -> None:
     async def test() -> None:
         core = Harness(tmp_path).core
-        metadata, config = core.model_metadata("digits", "1"), core.model_config("digits", "1")
-        assert [entry["name"] for entry in config["input"]] == [tensor.name for tensor in metadata.inputs]
-        assert [entry["dims"] for entry in config["input"]] == [list(tensor.shape[1:]) for tensor in metadata.inputs]
-        assert all(tensor.shape[0] == -1 for tensor in (*metadata.inputs, *metadata.outputs))
-        assert (config["max_batch_size"], config["platform"]) == (4, metadata.platform)
-        assert metadata.versions == ("1",)
+        metadata: Any = core.model_metadata("digits", "1")
+        config: Any = core.model_config("digits", "1")
+        assert [entry["name"] for entry in config["input"]] == [tensor["name"] for tensor in metadata["inputs"]]
+        assert [entry["dims"] for entry in config["input"]] == [tensor["shape"][1:] for tensor in metadata["inputs"]]
+        assert all(tensor["shape"][0] == -1 for tensor in (*metadata["inputs"], *metadata["outputs"]))
+        assert (config["max_batch_size"], config["platform"]) == (4, metadata["platform"])
+        assert metadata["versions"] == ["1"]
         assert config["dynamic_batching"]["preferred_batch_size"] == [1, 4]
         assert all(entry["optional"] for entry in config["input"])
-        only = Harness(tmp_path, offered=("INPUT",)).core.model_config("digits", "1")
+        only: Any = Harness(tmp_path, offered=("INPUT",)).core.model_config("digits", "1")
         assert [(entry["name"], entry["optional"]) for entry in only["input"]] == [("INPUT", False)]
 
     in_loop(test())
@@ -295,9 +305,14 @@ def test_metadata_and_config_agree(tmp_path: Path) -> None:
 def test_statistics_of_one_model_or_all(tmp_path: Path) -> None:
     async def test() -> None:
         core = Harness(tmp_path).core
-        every = [(entry.name, entry.inferences) for entry in await core.statistics("", "")]
-        assert every == [("digits", 7), ("gone", 1), ("loading", 0)]
-        assert [entry.inferences for entry in await core.statistics("digits", "1")] == [7]
+        every = (await core.statistics("", ""))["model_stats"]
+        assert [(entry["name"], entry["inference_count"]) for entry in every] == [
+            ("digits", 7),
+            ("gone", 1),
+            ("loading", 0),
+        ]
+        (one,) = (await core.statistics("digits", "1"))["model_stats"]
+        assert one["inference_count"] == 7
         with pytest.raises(ModelNotFoundError, match="no statistics of model 'cats'"):
             await core.statistics("cats", "")
 

@@ -8,7 +8,8 @@ import pytest
 
 from repserve_server.errors import InvalidRequestError
 from repserve_server.logs import LogLevel
-from repserve_server.protocols.kserve.log_settings import SettingValue, read_level, write_settings
+from repserve_server.protocols.kserve.documents import SettingValue
+from repserve_server.protocols.kserve.log_settings import read_level, write_settings
 
 
 @pytest.mark.parametrize("level", get_args(LogLevel))
@@ -39,8 +40,8 @@ def test_settings_change_the_present_level(
         ({"log_colour": True}, "no log setting 'log_colour'"),
         ({"log_file": "/somewhere"}, "'log_file' is '' and cannot be changed"),
         ({"log_error": False}, "'log_error' is True and cannot be changed"),
-        ({"log_info": 1}, "'log_info' is 1; it is true or false"),
-        ({"log_verbose_level": "2"}, "'log_verbose_level' is '2'; it is a whole number"),
+        ({"log_info": 1}, "'log_info' is 1; expected true or false"),
+        ({"log_verbose_level": "2"}, "'log_verbose_level' is '2'; expected a whole number"),
     ],
 )
 def test_other_settings_are_refused(settings: dict[str, SettingValue], message: str) -> None:

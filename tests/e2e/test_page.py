@@ -137,14 +137,14 @@ def test_models_are_unloaded_and_loaded(visit: Visit) -> None:
     visit.page.get_by_role("button", name="unload repvgg_digits").click()
     row.locator("text=unloaded").wait_for()
     assert "it is not loaded" in (row.text_content() or ""), "the reason is shown"
-    visit.page.locator("#devices", has_text="No model runs.").wait_for()
+    visit.page.locator("#devices", has_text="No model is running.").wait_for()
     visit.page.get_by_role("button", name="load repvgg_digits", exact=True).click()
     row.locator("text=ready").wait_for()
 
 
 def test_a_load_that_fails_says_why(visit: Visit) -> None:
     visit.page.get_by_role("button", name="load repvgg_a0", exact=True).click()
-    visit.page.locator("#lost", has_text="no version").wait_for()
+    visit.page.locator("#alert", has_text="no version").wait_for()
 
 
 def test_it_fits_a_phone(browser: Browser, server: RunningServer) -> None:
@@ -162,7 +162,7 @@ def test_where_the_repository_rules_there_is_no_button_and_a_lost_server_is_said
         visit.page.locator("#models tbody tr").first.wait_for()
         assert visit.page.locator("#models button").count() == 0
         assert "model_control_mode watch" in (visit.page.locator("#mode").text_content() or "")
-    visit.page.locator("#lost", has_text="does not answer").wait_for()
+    visit.page.locator("#alert", has_text="does not respond").wait_for()
     visit.page.close()
 
 

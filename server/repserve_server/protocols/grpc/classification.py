@@ -11,7 +11,7 @@ from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.errors import InvalidRequestError
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.grpc.answer_stream import AnswerStream, serve_stream
+from repserve_server.protocols.grpc.answer_stream import AnswerStream
 from repserve_server.protocols.grpc.calls import Context, answered, headers_of
 from repserve_server.protocols.grpc.classification_messages import model_to_message, to_response
 from repserve_server.protocols.grpc.status import to_rpc_status
@@ -29,27 +29,25 @@ class ClassificationService(ClassificationServicer):
         self._dataplane, self._recorder, self._max_seconds = dataplane, recorder, max_seconds
 
     @answered
-    async def Classify(  # noqa: N802 - the name of the RPC
-        self, request: pb.ClassifyRequest, context: Context
-    ) -> pb.ClassifyResponse:
+    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """One request, one answer."""
         remaining = context.time_remaining()
         limit = self._max_seconds if remaining is None else min(remaining, self._max_seconds)
         with self._recorder.request("grpc", "Classify", lambda: headers_of(context), remaining) as record:
             return await self._classify(request, context.peer(), limit, record)
 
-    async def ClassifyStream(  # type: ignore[override] # noqa: N802 - written with context.write, not yielded
+    async def ClassifyStream(  # type: ignore[override]
         self,
-        request_iterator: object,  # noqa: ARG002 - context.read costs less
+        request_iterator: object,
         context: Context,
     ) -> None:
         """Many requests in flight; a failed one is answered with its own status."""
-        await serve_stream(context, self._dataplane.draining, self._answer)
+        await AnswerStream(context, self._dataplane.draining).serve(self._answer)
 
-    async def ListModels(  # noqa: N802
+    async def ListModels(
         self,
-        request: pb.ListModelsRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        request: pb.ListModelsRequest,
+        context: Context,
     ) -> pb.ListModelsResponse:
         """The models of the repository."""
         return pb.ListModelsResponse(models=[model_to_message(info) for info in self._dataplane.models.infos])

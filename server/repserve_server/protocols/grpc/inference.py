@@ -12,7 +12,7 @@ from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from repserve_server.errors import InvalidRequestError
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.grpc.answer_stream import AnswerStream, serve_stream
+from repserve_server.protocols.grpc.answer_stream import AnswerStream
 from repserve_server.protocols.grpc.calls import Context, answered, headers_of
 from repserve_server.protocols.grpc.inference_messages import read_request, write_response
 
@@ -44,7 +44,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def ModelStreamInfer(  # type: ignore[override] # written with context.write, not yielded
         self, request_iterator: object, context: Context
     ) -> None:
-        await serve_stream(context, self._draining, self._answer)
+        await AnswerStream(context, self._draining).serve(self._answer)
 
     async def _answer(self, request: pb.ModelInferRequest, client: str, answers: _Answers) -> None:
         try:

@@ -20,8 +20,8 @@ UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class FakeContext:
-    async def abort(self, code: grpc.StatusCode, message: str) -> NoReturn:
-        raise AssertionError(f"{code}: {message}")
+    async def abort(self, code: grpc.StatusCode, message: str, metadata: object) -> NoReturn:
+        raise AssertionError(f"{code}: {message} {metadata}")
 
 
 def table(*models: tuple[str, str, ModelState], ready: bool = True) -> ModelTable:

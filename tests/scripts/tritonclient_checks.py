@@ -138,7 +138,7 @@ class Checks:
             (lambda: self.infer(self.pixel_input(1, (224, 224, 1))), "[1, 224, 224, 1]"),
             (lambda: self.infer(self.pixel_input(1, (10,))), "[1, 10]"),
             (lambda: self.infer(self.image_input(self.images[:2], (1, 2))), "[1, 2]"),
-            (lambda: self.infer(self.pixel_input(1), self.image_input(self.images[:1])), "has one input"),
+            (lambda: self.infer(self.pixel_input(1), self.image_input(self.images[:1])), "expected one, IMAGE"),
             (lambda: self.infer(self.image_input([b"no image"])), "format"),
             (lambda: self.infer(self.image_input([self.images[0], self.images[1][:300]])), "image 1 of 2"),
             (

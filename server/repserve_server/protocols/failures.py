@@ -1,4 +1,4 @@
-"""Failures that are the server's own: logged with the id of the request, so that its client can be told what it was."""
+"""The server's own failures: logged with an id of the request that its client gets too."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 
 def request_id(headers: Mapping[str, str], own: str = "") -> str:
-    """What to call a request in the log.
+    """Choose the id of a request in the log.
 
     Args:
         headers: of the request, in lower case.
         own: the id that the request itself carries, if any.
 
     Returns:
-        The client's name for it, with its own id behind where it has both, for a header names all requests of a stream;
-        or the trace it belongs to; or a new name.
+        The id in the header, followed by the request's own where it has both, since all requests of a stream share a
+        header; or the trace that it belongs to; or a new id.
     """
     header = headers.get(REQUEST_ID, "")
     for named in (f"{header}/{own}" if header and own else header or own, header):
@@ -42,7 +42,7 @@ def _trace_id(headers: Mapping[str, str]) -> str:
 
 
 def report(error: Exception, method: str, headers: Callable[[], Mapping[str, str]], own: str = "") -> RepServeError:
-    """Log a failure if it is the server's, with the request's id; what a client did wrong is not logged.
+    """Log a failure of the server with the request's id; a client's mistake is not logged.
 
     Args:
         error: why the request failed.
@@ -51,7 +51,7 @@ def report(error: Exception, method: str, headers: Callable[[], Mapping[str, str
         own: the id that the request itself carries, if any.
 
     Returns:
-        The error to answer with; of a failure of the server it names the request.
+        The error to answer with; for a failure of the server, its message names the request.
     """
     if isinstance(error, RepServeError) and error.status is not Status.INTERNAL:
         return error
@@ -63,5 +63,5 @@ def report(error: Exception, method: str, headers: Callable[[], Mapping[str, str
     if isinstance(error, RepServeError):
         logger.error("a request failed: %s", error.message, extra=extra)
         return InternalError(f"{error.message} (request {name})")
-    logger.error("a request failed in a way the server does not know", exc_info=error, extra=extra)
-    return InternalError(f"internal error; the server's log says why (request {name})")
+    logger.error("a request failed with an unexpected error", exc_info=error, extra=extra)
+    return InternalError(f"internal error; look for request {name} in the server's log")

@@ -1,4 +1,4 @@
-"""Around every RPC: its metadata, and errors that become statuses."""
+"""What every RPC needs: its metadata, and errors turned into statuses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from repserve_server.errors import RepServeError
 
 Context: TypeAlias = Any
-"""grpc.aio.ServicerContext, which has no types that hold for both kinds of RPC."""
+"""grpc.aio.ServicerContext, whose types do not fit both kinds of RPC."""
 ServiceT = TypeVar("ServiceT")
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 
 def headers_of(context: Context) -> dict[str, str]:
-    """The metadata of an RPC, but for binary entries."""
+    """The metadata of an RPC, without binary entries."""
     metadata = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from typing_extensions import override
+
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_protos.v1.classification_pb2_grpc import ClassificationServicer
 from repserve_server.channel.messages import Priority
@@ -28,28 +30,22 @@ class ClassificationService(ClassificationServicer):
     def __init__(self, dataplane: Dataplane, recorder: Recorder, max_seconds: float) -> None:
         self._dataplane, self._recorder, self._max_seconds = dataplane, recorder, max_seconds
 
+    @override
     @answered
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
-        """One request, one answer."""
         remaining = context.time_remaining()
         limit = self._max_seconds if remaining is None else min(remaining, self._max_seconds)
         with self._recorder.request("grpc", "Classify", lambda: headers_of(context), remaining) as record:
             return await self._classify(request, context.peer(), limit, record)
 
-    async def ClassifyStream(  # type: ignore[override]
-        self,
-        request_iterator: object,
-        context: Context,
+    @override
+    async def ClassifyStream(  # type: ignore[override] # context.read and context.write cost less than iterators
+        self, request_iterator: object, context: Context
     ) -> None:
-        """Many requests in flight; a failed one is answered with its own status."""
         await AnswerStream(context, self._dataplane.draining).serve(self._answer)
 
-    async def ListModels(
-        self,
-        request: pb.ListModelsRequest,
-        context: Context,
-    ) -> pb.ListModelsResponse:
-        """The models of the repository."""
+    @override
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=[model_to_message(info) for info in self._dataplane.models.infos])
 
     async def _answer(self, request: pb.ClassifyStreamRequest, client: str, answers: _Answers) -> None:
@@ -76,10 +72,10 @@ class ClassificationService(ClassificationServicer):
         elif kind == "pixels":
             work = self._dataplane.classify_pixels(request.pixels.data, request.pixels.count, served, call)
         else:
-            raise InvalidRequestError("the request has no input: set encoded_image or pixels")
+            raise InvalidRequestError("the request has no input; set encoded_image or pixels")
         return to_response(record.answered(await work), request.top_k)
 
 
 def _priority(request: pb.ClassifyRequest) -> Priority:
-    """Anything but HIGH, also what a newer client may say, is NORMAL."""
+    """HIGH, or NORMAL for anything else, including what a newer client may send."""
     return Priority.HIGH if request.priority == pb.PRIORITY_HIGH else Priority.NORMAL

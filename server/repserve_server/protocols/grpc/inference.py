@@ -41,7 +41,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             return await self._infer(request, context.peer(), remaining, record)
 
     @override
-    async def ModelStreamInfer(  # type: ignore[override] # written with context.write, not yielded
+    async def ModelStreamInfer(  # type: ignore[override] # context.read and context.write cost less than iterators
         self, request_iterator: object, context: Context
     ) -> None:
         await AnswerStream(context, self._draining).serve(self._answer)

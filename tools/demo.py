@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from random_model import ConversionError, ensure_random_model
 from repserve_bench.command import INTERRUPTED, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
-from repserve_bench.load import LoadError, LoadSettings
+from repserve_bench.errors import LoadError
+from repserve_bench.load import LoadSettings
 from repserve_bench.payloads import InputSettings
-from repserve_bench.random_model import ConversionError, ensure_random_model
 from repserve_bench.run import replay
 from repserve_bench.served_model import choose_model, list_models
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
@@ -36,10 +37,10 @@ NEXT_STEPS = """\
   .venv/bin/repserve classify --model repvgg_digits PHOTO.jpg
       classifies images on that server; try model_repo/repvgg_digits/validation/images/*.jpg
   .venv/bin/repserve bench run --model repvgg_a0 --images DIR --labels val_label.txt
-      replays a labelled set, such as ImageNet's, and reports top-1, top-5, fps and latency
+      replays a labelled set, such as ImageNet's validation set, and reports top-1, top-5, fps and latency
   .venv/bin/pip install -c constraints.txt -e '.[convert]'
   .venv/bin/repserve convert pth2onnx RepVGG-A0-train.pth model_repo/repvgg_a0/1/model.onnx
-      puts the authors' weights in place of the random ones; then start the server again"""
+      replaces the random weights by the authors'; restart the server afterwards"""
 
 
 class DemoError(Exception):
@@ -47,7 +48,7 @@ class DemoError(Exception):
 
 
 def compare_predictions(served: Mapping[str, Prediction], card: Mapping[str, int]) -> list[str]:
-    """Compares the served class of each image with the model card's.
+    """Compare the served class of each image with the model card's.
 
     Returns:
         A line for each image that differs or is missing on either side; empty when all are equal.
@@ -62,7 +63,7 @@ def compare_predictions(served: Mapping[str, Prediction], card: Mapping[str, int
 
 
 def classify_one(address: str, image: Path, console: Console) -> None:
-    """Classifies one image over gRPC and prints its best classes.
+    """Classify one image over gRPC and print its best classes.
 
     Raises:
         ClientError: The server did not answer it.
@@ -75,7 +76,7 @@ def classify_one(address: str, image: Path, console: Console) -> None:
 
 
 def replay_digits(address: str, console: Console) -> bool:
-    """Replays the labelled digits, and prints served against recorded accuracy.
+    """Replay the labelled digits, and print served against recorded accuracy.
 
     Returns:
         Whether every request was answered, each with the class of the model card.
@@ -89,7 +90,7 @@ def replay_digits(address: str, console: Console) -> bool:
     )
     console.print(f"{dataset.describe()}, 32 requests in flight", highlight=False)
     report = replay(dataset, settings, model, console)
-    top1 = report.result.tally.accuracy.top1 or 0.0
+    top1 = report.tally.accuracy.top1 or 0.0
     card_top1 = float(card["top1"])
     console.print(f"top-1 of the .pth in torch (model card): {100 * card_top1:.2f} %", highlight=False)
     console.print(f"top-1 served by RepServe at f32:         {100 * top1:.2f} %", highlight=False)
@@ -99,11 +100,11 @@ def replay_digits(address: str, console: Console) -> bool:
     console.print(f"{images - len(differences)} of {images} predictions equal", highlight=False, style=style)
     for line in differences:
         console.print(f"  {line}", highlight=False)
-    return not differences and not report.failed and not report.result.interrupted
+    return not differences and not report.tally.failed and not report.result.interrupted
 
 
 def demonstrate(console: Console, seconds: float) -> int:
-    """Runs the demo and returns its exit status."""
+    """Run the demo and return its exit status."""
     heading(console, "1. The models")
     console.print(f"{REPOSITORY / DIGITS}: trained on handwritten digits, part of this repository.", highlight=False)
     ensure_random_model(REPOSITORY / A0 / "1", console)
@@ -131,12 +132,12 @@ def demonstrate(console: Console, seconds: float) -> int:
 
 
 def heading(console: Console, text: str) -> None:
-    """Prints the heading of a step."""
+    """Print the heading of a step."""
     console.print(f"\n{text}", highlight=False, style="bold")
 
 
 def main() -> None:
-    """Runs the demo and exits with its status: 0 when every served prediction equals the model card's."""
+    """Run the demo and exit with its status: 0 when every served prediction equals the model card's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="How long each row of the table is measured.")
     console = make_console()

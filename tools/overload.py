@@ -116,7 +116,7 @@ async def offer(job: Job, rate: float, seconds: float) -> Outcomes:
     """Send requests at random times, ``rate`` a second on average, spread over the connections."""
     outcomes = await _drive(replace(job, concurrency=MOST_PENDING, arrivals=Arrivals(rate)), seconds)
     if outcomes.held:
-        raise click.ClickException(f"{MOST_PENDING} requests are unanswered; the server does not keep its bounds")
+        raise click.ClickException(f"{MOST_PENDING} requests are unanswered; the server exceeds its queue limit")
     return outcomes
 
 
@@ -153,7 +153,7 @@ async def run(server: ServerProcess, job: Job, factor: float, seconds: float, ma
     outcomes = await offer(job, factor * capacity, seconds)
     requests = sum(len(values) for values in outcomes.seconds.values())
     return OverloadFigures(
-        device="a pretended slow device, SIMULATED",
+        device="a slow device, SIMULATED",
         capacity=capacity,
         offered=requests / seconds,
         seconds=seconds,
@@ -178,12 +178,12 @@ _EXPECTED = ("OK", "RESOURCE_EXHAUSTED")
 
 
 def _left_in_queue(outcomes: Outcomes, capacity: float) -> float:
-    """Returns how many accepted requests were answered after the load's end: those of one full queue's time."""
+    """Return how many accepted requests were answered after the load's end: those of one full queue's time."""
     return outcomes.milliseconds("OK", 50) / 1e3 * capacity
 
 
 def show(figures: OverloadFigures, console: Console) -> None:
-    """Prints the figures as a table."""
+    """Print the figures as a table."""
     table = Table(box=box.SIMPLE, title=f"Overload, {figures.device}")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -200,7 +200,7 @@ def show(figures: OverloadFigures, console: Console) -> None:
         ),
         ("any other outcome", ", ".join(f"{n} {code}" for code, n in figures.others.items()) or "none"),
         ("server memory", f"{figures.resident_before / 1e6:.0f} MB before, {figures.resident_after / 1e6:.0f} after"),
-        ("server CPU", f"{figures.server_cpu_ms:.2f} ms a request"),
+        ("server CPU", f"{figures.server_cpu_ms:.2f} ms per request"),
     )
     for row in rows:
         table.add_row(*row)
@@ -208,11 +208,11 @@ def show(figures: OverloadFigures, console: Console) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--factor", default=5.0, show_default=True, help="How many times the capacity is offered.")
-@click.option("--seconds", default=20.0, show_default=True, help="For how long.")
-@click.option("--max-queue-size", default=512, show_default=True, help="Of the server.")
-@click.option("--frontends", default=1, show_default=True, help="Of the server.")
-@click.option("--json", "output", type=OUTPUT_FILE, help="Write the figures here too.")
+@click.option("--factor", default=5.0, show_default=True, help="Load to offer, as a multiple of the capacity.")
+@click.option("--seconds", default=20.0, show_default=True, help="Length of the overload in seconds.")
+@click.option("--max-queue-size", default=512, show_default=True, help="The server's max_queue_size.")
+@click.option("--frontends", default=1, show_default=True, help="The server's number of frontends.")
+@click.option("--json", "output", type=OUTPUT_FILE, help="Also write the figures as JSON.")
 def main(factor: float, seconds: float, max_queue_size: int, frontends: int, output: Path | None) -> None:
     """See the module."""
     with tempfile.TemporaryDirectory(prefix="repserve-overload-") as folder:

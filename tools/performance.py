@@ -7,22 +7,24 @@ import time
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich import box
-from rich.table import Table
 
+from random_model import ConversionError, ensure_random_model
+from repserve_bench.column import Column, rich_table
 from repserve_bench.command import INTERRUPTED, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.environment import describe_environment
-from repserve_bench.load import LoadError, LoadSettings, run_load
+from repserve_bench.errors import LoadError
+from repserve_bench.figures import SERIES_FIGURES, point_json
+from repserve_bench.load import LoadSettings
 from repserve_bench.load_options import EXISTING_FOLDER, OUTPUT_FILE
+from repserve_bench.measurement import measure as measure_load
 from repserve_bench.payloads import InputSettings
-from repserve_bench.progress import make_display
-from repserve_bench.random_model import ConversionError, ensure_random_model
 from repserve_bench.report_file import write_json
+from repserve_bench.served_model import choose_model, list_models
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 from repserve_bench.table import BUNDLED_IMAGES
 from repserve_server.backends.base import BackendOptions, Precision
@@ -33,20 +35,18 @@ from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from rich.console import Console, JustifyMethod
+    from rich.console import Console
+    from rich.table import Table
 
-    from repserve_bench.dataset import Sample
+    from repserve_bench.dataset import Dataset, Sample
 
 MODEL = "repvgg_a0"
 MAX_BATCH = 16
 CONCURRENCY = 32
 SIMULATED_DEVICE = "sim:310p"
-COLUMNS = (
-    *("device", "load", "fps", "p50\nms", "p99\nms", "mean\nbatch"),
-    *("server\nCPU-ms", "client\nCPU-ms", "failed"),
-)
+COLUMNS = (Column("devices", "device"), Column("name", "load"), *SERIES_FIGURES)
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,8 @@ class CpuBound:
         return self.cores / (self.engine_cpu_seconds + self.preprocessing_cpu_seconds)
 
 
-@dataclass(frozen=True)
-class ServedFigures:
-    """One load on one server."""
-
-    name: str
-    device: str
-    fps: float
-    p50_seconds: float
-    p99_seconds: float
-    mean_batch_size: float
-    server_cpu_ms_per_image: float
-    client_cpu_ms_per_image: float
-    client_bound: bool
-    failed: int
-
-
 def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessing) -> float:
-    """Measures the CPU seconds of one image on the CPU backend in full batches, in this process."""
+    """Measure the CPU seconds of one image on the CPU backend in full batches, in this process."""
     backend = create_backend(
         BackendOptions(
             device="cpu",
@@ -117,7 +101,7 @@ def engine_cpu_seconds(settings: PerformanceSettings, preprocessing: Preprocessi
 
 
 def preprocessing_cpu_seconds(samples: Sequence[Sample], preprocessing: Preprocessing, seconds: float) -> float:
-    """Measures the CPU seconds of decoding, resizing and cropping one image, in this thread."""
+    """Measure the CPU seconds of decoding, resizing and cropping one image, in this thread."""
     encoded = [sample.path.read_bytes() for sample in samples]
     out = np.empty(preprocessing.shape, np.uint8)
     preprocess_into(encoded[0], preprocessing, out)
@@ -131,51 +115,32 @@ def preprocessing_cpu_seconds(samples: Sequence[Sample], preprocessing: Preproce
     return (time.process_time() - cpu_started) / images
 
 
-def serve(
-    name: str, server: ServerProcess, samples: Sequence[Sample], load: LoadSettings, console: Console
-) -> ServedFigures:
-    """Loads a running server and measures both sides."""
-    device = server.device
-    console.print(f"{device}: {name} ...", highlight=False)
-    cpu_before = server.cpu_seconds()
-    with make_display(console, requests=0, seconds=load.seconds, accuracy=False) as display:
-        result = run_load(samples, load, display)
-    cpu = server.cpu_seconds() - cpu_before
-    if result.interrupted:
-        raise KeyboardInterrupt
-    tally = result.tally
-    if not tally.images:
-        raise LoadError(f"no image was answered ({name}): {tally.failures}")
-    return ServedFigures(
-        name=name,
-        device=device,
-        fps=result.fps,
-        p50_seconds=tally.percentile(50) or 0.0,
-        p99_seconds=tally.percentile(99) or 0.0,
-        mean_batch_size=tally.mean_batch_size or 0.0,
-        server_cpu_ms_per_image=1000 * cpu / tally.images,
-        client_cpu_ms_per_image=1000 * result.cpu_seconds / tally.images,
-        client_bound=result.client_bound,
-        failed=tally.failed,
-    )
+def serve(name: str, server: ServerProcess, dataset: Dataset, load: LoadSettings, console: Console) -> dict[str, Any]:
+    """Load a running server and measure both sides; the figures of one row."""
+    console.print(f"{server.device}: {name} ...", highlight=False)
+    model = choose_model(list_models(server.address), MODEL)
+    found = measure_load(dataset, load, model, console, server)
+    if not found.tally.images:
+        raise LoadError(f"no image was answered ({name}): {found.tally.failures}")
+    return {"name": name, **point_json(found)}
 
 
-def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, list[ServedFigures]]:
-    """Measures everything; about nine times ``settings.seconds`` and two starts."""
+def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, list[dict[str, Any]]]:
+    """Measure everything; about nine times ``settings.seconds`` and two starts."""
     ensure_random_model(settings.model_repository / MODEL / "1", console)
-    samples = load_dataset(settings.images).samples
+    dataset = load_dataset(settings.images)
     preprocessing = Preprocessing()
-    console.print(f"{len(samples)} images of {settings.images}", highlight=False)
+    console.print(f"{len(dataset.samples)} images of {settings.images}", highlight=False)
     console.print("engine and preprocessing alone ...")
     bound = CpuBound(
         engine_cpu_seconds=engine_cpu_seconds(settings, preprocessing),
-        preprocessing_cpu_seconds=preprocessing_cpu_seconds(samples, preprocessing, settings.seconds),
+        preprocessing_cpu_seconds=preprocessing_cpu_seconds(dataset.samples, preprocessing, settings.seconds),
         cores=available_cpus(),
     )
     figures = []
     with ServerProcess(_server(settings, "cpu")) as server:
         load = _load(server, settings.seconds)
-        figures.append(serve("JPEG, stream", server, samples, load, console))
+        figures.append(serve("JPEG, stream", server, dataset, load, console))
     with ServerProcess(_server(settings, SIMULATED_DEVICE)) as server:
         jpeg = _load(server, settings.seconds)
         tensor = replace(jpeg, input=replace(jpeg.input, pixels=True))
@@ -183,12 +148,12 @@ def measure(settings: PerformanceSettings, console: Console) -> tuple[CpuBound, 
         for name, load in (
             ("JPEG, stream", jpeg),
             ("JPEG, unary", replace(jpeg, transport="unary")),
-            ("1 tensor a request, stream", tensor),
-            ("1 tensor a request, unary", replace(tensor, transport="unary")),
-            ("16 tensors a request, stream", batch),
-            ("16 tensors a request, unary", replace(batch, transport="unary")),
+            ("1 tensor per request, stream", tensor),
+            ("1 tensor per request, unary", replace(tensor, transport="unary")),
+            ("16 tensors per request, stream", batch),
+            ("16 tensors per request, unary", replace(batch, transport="unary")),
         ):
-            figures.append(serve(name, server, samples, load, console))
+            figures.append(serve(name, server, dataset, load, console))
     return bound, figures
 
 
@@ -208,39 +173,20 @@ def _load(server: ServerProcess, seconds: float) -> LoadSettings:
     )
 
 
-def figures_table(figures: Sequence[ServedFigures]) -> Table:
-    """Returns the served figures as a table; simulated devices are marked."""
-    table = Table(
-        title=f"Served {MODEL}; CPU-ms are per image", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for column in COLUMNS:
-        justify: JustifyMethod = "left" if column in {"device", "load"} else "right"
-        table.add_column(column, justify=justify, no_wrap=column != "load")
-    for row in figures:
-        simulated = row.device.startswith("sim:")
-        table.add_row(
-            f"{row.device}\nSIMULATED" if simulated else row.device,
-            row.name,
-            f"{row.fps:.1f}",
-            f"{1000 * row.p50_seconds:.2f}",
-            f"{1000 * row.p99_seconds:.2f}",
-            f"{row.mean_batch_size:.2f}",
-            f"{row.server_cpu_ms_per_image:.3f}",
-            f"{row.client_cpu_ms_per_image:.3f}" + (" (busy)" if row.client_bound else ""),
-            f"{row.failed}",
-        )
-    return table
+def figures_table(figures: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the served figures as a table; simulated devices are marked."""
+    return rich_table(COLUMNS, figures, f"Served {MODEL}; CPU times are per image")
 
 
-def print_bound(bound: CpuBound, served: ServedFigures, console: Console) -> None:
-    """Prints what the cores could do and what share of it was served."""
+def print_bound(bound: CpuBound, fps: float, console: Console) -> None:
+    """Print what the cores could do and what share of it was served."""
     engine, preprocessing = 1000 * bound.engine_cpu_seconds, 1000 * bound.preprocessing_cpu_seconds
-    share = 100 * served.fps / bound.fps
+    share = 100 * fps / bound.fps
     lines = (
-        f"engine:            {engine:.3f} CPU-ms an image, in batches of {MAX_BATCH}",
-        f"preprocessing:     {preprocessing:.3f} CPU-ms an image",
+        f"engine:            {engine:.3f} CPU-ms per image, in batches of {MAX_BATCH}",
+        f"preprocessing:     {preprocessing:.3f} CPU-ms per image",
         f"bound:             {bound.fps:.1f} fps = {bound.cores} cores / (engine + preprocessing)",
-        f"served, JPEG, {CONCURRENCY}:  {served.fps:.1f} fps = {share:.1f} % of the bound",
+        f"served, JPEG, {CONCURRENCY}:  {fps:.1f} fps = {share:.1f} % of the bound",
     )
     for line in lines:
         console.print(line, highlight=False)
@@ -248,7 +194,7 @@ def print_bound(bound: CpuBound, served: ServedFigures, console: Console) -> Non
 
 @click.command()
 @click.option("--model-repository", type=EXISTING_FOLDER, default=Path("model_repo"), show_default=True)
-@click.option("--images", type=EXISTING_FOLDER, help="Folder of photos; the bundled digits (1 kB each) by default.")
+@click.option("--images", type=EXISTING_FOLDER, help="Folder of photos (default: the bundled digits, 1 kB each).")
 @click.option("--precision", type=click.Choice(["auto", "f32", "bf16"]), default="auto", show_default=True)
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=8.0, show_default=True)
 @click.option("--output", type=OUTPUT_FILE, default=Path("performance.json"), show_default=True)
@@ -267,19 +213,19 @@ def main(*, model_repository: Path, images: Path | None, precision: Precision, s
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    print_bound(bound, figures[0], console)
+    print_bound(bound, figures[0]["fps"], console)
     console.print(figures_table(figures))
     content = {
         "schema": "repserve.bench.performance",
         "schema_version": 1,
         "environment": describe_environment(),
         "settings": asdict(settings),
-        "cpu_bound": asdict(bound) | {"fps": bound.fps, "served_share": figures[0].fps / bound.fps},
-        "served": [asdict(row) for row in figures],
+        "cpu_bound": asdict(bound) | {"fps": bound.fps, "served_share": figures[0]["fps"] / bound.fps},
+        "served": figures,
     }
     write_json(output, content)
     console.print(f"Written to {output}", highlight=False)
-    sys.exit(1 if any(row.failed for row in figures) else 0)
+    sys.exit(1 if any(row["failed_requests"] for row in figures) else 0)
 
 
 if __name__ == "__main__":

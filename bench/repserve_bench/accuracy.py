@@ -20,7 +20,7 @@ class Accuracy:
     top5_hits: int = 0
 
     def add(self, label: int, ranked: Sequence[int]) -> None:
-        """Counts one image.
+        """Count one image.
 
         Args:
             label: The index of its class.
@@ -34,7 +34,7 @@ class Accuracy:
             self.top5_hits += 1
 
     def merge(self, other: Accuracy) -> None:
-        """Adds another process's counts to these."""
+        """Add another process's counts to these."""
         self.images += other.images
         self.top1_hits += other.top1_hits
         self.top5_hits += other.top5_hits

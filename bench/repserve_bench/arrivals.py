@@ -28,7 +28,7 @@ class Arrivals:
     seed: int = 0
 
     def offsets(self) -> Iterator[float]:
-        """Yields, without end, the seconds after the start at which requests are due."""
+        """Yield, without end, the seconds after the start at which requests are due."""
         if self.distribution == "constant":
             number = 0
             while True:
@@ -41,7 +41,7 @@ class Arrivals:
             yield due
 
     def share(self, process: int, processes: int) -> Arrivals:
-        """Returns the arrivals that one of several processes makes.
+        """Return the arrivals that one of several processes makes.
 
         Together they are what one alone would make: constant rates are interleaved, and Poisson processes
         add up to a Poisson process.

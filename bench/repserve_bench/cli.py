@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from repserve_bench.arrivals import Arrivals
-from repserve_bench.command import INTERRUPTED, exit_with
-from repserve_bench.guide_table import markdown_table
+from repserve_bench.command import INTERRUPTED, measuring
+from repserve_bench.compare import compare as compare_reports
+from repserve_bench.compare import comparison_table, describe_noise
+from repserve_bench.guide_table import guide_tables
+from repserve_bench.html.page import write_page
 from repserve_bench.load_commands import saturate, sweep
 from repserve_bench.load_options import (
     EXISTING_FILE,
@@ -24,8 +27,7 @@ from repserve_bench.load_options import (
 from repserve_bench.mlperf.cli import mlperf
 from repserve_bench.offline.cli import offline
 from repserve_bench.predictions import read_predictions
-from repserve_bench.report_commands import compare, report
-from repserve_bench.report_file import write_json
+from repserve_bench.report_file import RUN, read_json, write_json
 from repserve_bench.run import Outputs, replay
 from repserve_bench.table import TableSettings, measure_table
 
@@ -48,34 +50,50 @@ bench.add_command(offline)
 bench.add_command(sweep)
 bench.add_command(saturate)
 bench.add_command(mlperf)
-bench.add_command(compare)
-bench.add_command(report)
 
 
 @bench.command()
 @load_options
-@click.option("--concurrency", type=click.IntRange(1), help="Requests in flight; with --rate at most. 32, or 4096.")
-@click.option("--rate", type=SECONDS, help="Requests a second, sent when they are due, whatever becomes of others.")
+@click.option(
+    "--concurrency", type=click.IntRange(1), help="Requests in flight (default 32; with --rate, at most 4096)."
+)
+@click.option("--rate", type=SECONDS, help="Send this many requests per second, however long answers take (open loop).")
 @click.option(
     "--distribution",
     type=click.Choice(["poisson", "constant"]),
     default="poisson",
     show_default=True,
-    help="Of the gaps between requests, with --rate.",
+    help="With --rate: how requests are spaced.",
 )
-@click.option("--epochs", "--repeat", type=click.IntRange(1), help="Replay the images N times (1 by default).")
-@click.option("--requests", type=click.IntRange(1), help="Replay in a loop until N requests were sent.")
-@click.option("--seconds", type=SECONDS, help="Replay in a loop for so long.")
-@click.option("--until-stable", is_flag=True, help="End as soon as three windows agree; --seconds at most.")
-@click.option("--retry/--no-retry", default=None, help="Try again what may be; by default, but not with --rate.")
-@click.option("--reference", type=EXISTING_FILE, help="Predictions (CSV) of another run, to count disagreements.")
-@click.option("--output", type=OUTPUT_FILE, default=Path("report.json"), show_default=True, help="The report.")
-@click.option("--html", type=HTML_FILE, help="Also write the report as one HTML file.")
+@click.option("--epochs", type=click.IntRange(1), help="Replay the images N times (default 1).")
+@click.option("--requests", type=click.IntRange(1), help="Stop after N requests.")
+@click.option("--seconds", type=SECONDS, help="Stop after this many seconds.")
+@click.option(
+    "--until-stable",
+    is_flag=True,
+    help="Stop as soon as three windows in a row agree, and after --seconds at the latest.",
+)
+@click.option(
+    "--retry/--no-retry",
+    default=None,
+    help="Retry requests that the server refuses or loses (default: only without --rate).",
+)
+@click.option(
+    "--reference", type=EXISTING_FILE, help="Predictions (CSV) of another run; count the images whose answer differs."
+)
+@click.option("--output", type=OUTPUT_FILE, default=Path("report.json"), show_default=True, help="JSON report.")
+@click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
 @click.option("--markdown", type=OUTPUT_FILE, help="Also write the table as Markdown.")
-@click.option("--predictions", type=OUTPUT_FILE, help="Also write each image's prediction (CSV).")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Show Prometheus the figures while it runs.")
-@click.option("--pushgateway", help="URL of a Prometheus Pushgateway that gets the figures at the end.")
+@click.option("--predictions", type=OUTPUT_FILE, help="Also write the prediction for each image (CSV).")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Prometheus metrics on this port during the run (0 picks a free one).",
+)
+@click.option("--pushgateway", help="Push the metrics to this Prometheus Pushgateway (URL) at the end.")
+@measuring
 def run(
+    console: Console,
     *,
     load: LoadOptions,
     concurrency: int | None,
@@ -93,39 +111,35 @@ def run(
     predictions: Path | None,
     metrics_port: int | None,
     pushgateway: str | None,
-) -> None:
+) -> int:
     """Replay images through a server and report throughput, latency and accuracy.
 
-    In a closed loop, the default, a request follows each answer. With --rate requests come by the clock, and each is
-    timed from when it was due: a server that stalls cannot hide it.
+    By default (closed loop), a new request follows each answer. With --rate (open loop), requests are sent by the
+    clock, and the latency of each counts from when it was due, so that a stalled server shows.
 
-    Exits with 1 when a request failed, and with 130 after Ctrl-C, which prints what was measured until then.
+    Exits with 1 if a request failed, and with 130 after Ctrl-C, which still reports what was measured.
     """
     if sum(option is not None for option in (epochs, requests, seconds)) > 1:
-        raise click.UsageError("--epochs, --requests and --seconds exclude each other")
+        raise click.UsageError("--epochs, --requests and --seconds cannot be combined")
     if until_stable and seconds is None:
-        raise click.UsageError("--until-stable needs --seconds, the longest it may take")
-
-    def measure(console: Console) -> int:
-        known = read_predictions(reference) if reference else None
-        prepared = prepare(load)
-        console.print(f"Images: {prepared.dataset.describe()}", highlight=False, soft_wrap=True)
-        settings = replace(
-            prepared.settings,
-            concurrency=concurrency or (OPEN_IN_FLIGHT if rate else CLOSED_IN_FLIGHT),
-            arrivals=Arrivals(rate, distribution) if rate else None,
-            requests=0 if seconds else requests or (epochs or 1) * prepared.passes,
-            seconds=seconds or 0.0,
-            until_stable=until_stable,
-            retries=retry if retry is not None else rate is None,
-        )
-        outputs = Outputs(output, html, markdown, predictions, metrics_port, pushgateway)
-        found = replay(prepared.dataset, settings, prepared.model, console, outputs=outputs, reference=known)
-        if found.result.interrupted:
-            return INTERRUPTED
-        return 1 if found.failed else 0
-
-    exit_with(measure)
+        raise click.UsageError("--until-stable needs --seconds, the maximum length")
+    known = read_predictions(reference) if reference else None
+    prepared = prepare(load)
+    console.print(f"Images: {prepared.dataset.describe()}", highlight=False, soft_wrap=True)
+    settings = replace(
+        prepared.settings,
+        concurrency=concurrency or (OPEN_IN_FLIGHT if rate else CLOSED_IN_FLIGHT),
+        arrivals=Arrivals(rate, distribution) if rate else None,
+        requests=0 if seconds else requests or (epochs or 1) * prepared.passes,
+        seconds=seconds or 0.0,
+        until_stable=until_stable,
+        retries=retry if retry is not None else rate is None,
+    )
+    outputs = Outputs(output, html, markdown, predictions, metrics_port, pushgateway)
+    found = replay(prepared.dataset, settings, prepared.model, console, outputs=outputs, reference=known)
+    if found.result.interrupted:
+        return INTERRUPTED
+    return 1 if found.tally.failed else 0
 
 
 @bench.command()
@@ -137,21 +151,23 @@ def run(
     multiple=True,
     default=("cpu", "sim:310p"),
     show_default=True,
-    help="Device to measure; may be given several times.",
+    help="Device to measure; repeatable.",
 )
-@click.option("--images", type=EXISTING_FOLDER, help="Folder of images; the bundled digits by default.")
-@click.option("--labels", type=EXISTING_FILE, help="val_label.txt, to measure the top-1 too.")
+@click.option("--images", type=EXISTING_FOLDER, help="Folder of images (default: the bundled digits).")
+@click.option("--labels", type=EXISTING_FILE, help="val_label.txt, to measure top-1 as well.")
 @click.option(
     "--seconds",
     type=SECONDS,
     default=5.0,
     show_default=True,
-    help="Length of each measurement.",
+    help="Length of each measurement in seconds.",
 )
-@click.option("--precision", help="Arithmetic on the device: auto, f32 or bf16.")
-@click.option("--output", type=OUTPUT_FILE, help="Also write the measured rows as JSON.")
+@click.option("--precision", help="Precision on the device: auto, f32 or bf16.")
+@click.option("--output", type=OUTPUT_FILE, help="Also write the rows as JSON.")
 @click.option("--markdown", type=OUTPUT_FILE, help="Also write the table as Markdown.")
+@measuring
 def table(
+    console: Console,
     *,
     model_repository: Path,
     model: str,
@@ -162,31 +178,55 @@ def table(
     precision: str | None,
     output: Path | None,
     markdown: Path | None,
-) -> None:
-    """Measure each device at max batch 1 and 16 and print the guide's table beside it.
+) -> int:
+    """Measure a model on each device at batch sizes 1 and 16, beside the guide's table for a RepVGG-A0.
 
-    Starts a server of its own for each measurement. Simulated devices are marked SIMULATED.
+    Starts a server for each measurement. Simulated devices are marked SIMULATED.
     """
     if labels is not None and images is None:
-        raise click.UsageError("--labels needs --images: the bundled images are not this model's")
+        raise click.UsageError("--labels needs --images: the bundled images do not belong to this model")
+    settings = TableSettings(
+        model_repository=model_repository,
+        model=model,
+        devices=devices,
+        images=images,
+        labels=labels,
+        seconds=seconds,
+        precision=precision,
+    )
+    result = measure_table(settings, console)
+    if output is not None:
+        write_json(output, result.to_json())
+    if markdown is not None:
+        markdown.write_text("\n".join(one.markdown() for one in guide_tables(result.rows)), encoding="utf-8")
+    if result.interrupted:
+        return INTERRUPTED
+    return 1 if result.failed else 0
 
-    def measure(console: Console) -> int:
-        settings = TableSettings(
-            model_repository=model_repository,
-            model=model,
-            devices=devices,
-            images=images,
-            labels=labels,
-            seconds=seconds,
-            precision=precision,
-        )
-        result = measure_table(settings, console)
-        if output is not None:
-            write_json(output, result.to_json())
-        if markdown is not None:
-            markdown.write_text(markdown_table(result.rows), encoding="utf-8")
-        if result.interrupted:
-            return INTERRUPTED
-        return 1 if result.failed else 0
 
-    exit_with(measure)
+@bench.command()
+@click.argument("before", type=EXISTING_FILE)
+@click.argument("after", type=EXISTING_FILE)
+@measuring
+def compare(console: Console, before: Path, after: Path) -> int:
+    """Compare two reports of 'bench run', BEFORE and AFTER, figure by figure.
+
+    A change counts as noise if it is no larger than the spread of the windows within one of the runs.
+    """
+    found = compare_reports(read_json(before, (RUN,)), read_json(after, (RUN,)))
+    console.print(comparison_table(found, (before.stem, after.stem)))
+    for difference in found.differing:
+        console.print(f"Different: {difference}", highlight=False, soft_wrap=True, style="yellow")
+    console.print(describe_noise(found), highlight=False, soft_wrap=True)
+    return 0
+
+
+@bench.command()
+@click.argument("files", type=EXISTING_FILE, nargs=-1, required=True)
+@click.option("--output", type=HTML_FILE, default=Path("report.html"), show_default=True, help="HTML report.")
+@measuring
+def report(console: Console, files: tuple[Path, ...], output: Path) -> int:
+    """Combine JSON reports of any bench commands into one HTML report."""
+    write_page(output, [read_json(file) for file in files])
+    console.print(f"HTML report written to {output}", highlight=False, soft_wrap=True)
+    return 0

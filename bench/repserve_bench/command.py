@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 from rich.console import Console
 
-from repserve_bench.dataset import DatasetError
-from repserve_bench.load import LoadError
-from repserve_bench.metrics import MetricsError
-from repserve_bench.predictions import PredictionsError
-from repserve_bench.report_file import ReportFileError
-from repserve_bench.server_process import ServerError
+from repserve_bench.errors import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+P = ParamSpec("P")
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells expect."""
 LEAST_WIDTH = 120
 """Columns of a table that is not printed to a terminal, so that no figure is cut."""
-EXPECTED = (DatasetError, LoadError, MetricsError, PredictionsError, ReportFileError, ServerError, OSError)
+EXPECTED = (BenchError, OSError)
 
 
 def make_console() -> Console:
-    """Returns a console for stdout, wide enough for the tables where there is no terminal.
+    """Return a console for stdout, wide enough for the tables where there is no terminal.
 
     Square brackets are printed as they are: messages of servers, and paths, may hold some.
     """
@@ -34,13 +31,24 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=max(LEAST_WIDTH, console.width), markup=False)
 
 
-def exit_with(measure: Callable[[Console], int]) -> None:
-    """Runs a measurement and ends the process with its status; expected errors take one line."""
-    try:
-        status = measure(make_console())
-    except EXPECTED as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("interrupted before anything was measured", err=True)
-        status = INTERRUPTED
-    sys.exit(status)
+def measuring(command: Callable[Concatenate[Console, P], int]) -> Callable[P, None]:
+    """Give a command its console and end the process with the status it returns; expected errors take one line."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            status = command(make_console(), *args, **kwargs)
+        except EXPECTED as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted before anything was measured", err=True)
+            status = INTERRUPTED
+        sys.exit(status)
+
+    return wrapper
+
+
+def print_error(error: str, console: Console) -> None:
+    """Print why a series of measurements is not whole, if there is a reason."""
+    if error:
+        console.print(f"Ended early: {error}", highlight=False, soft_wrap=True, style="bold red")

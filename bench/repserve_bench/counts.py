@@ -38,13 +38,13 @@ class Counts:
         """``time.monotonic()`` of the last answer."""
 
     def take(self) -> Tally:
-        """Returns what was counted since the last call."""
+        """Return what was counted since the last call."""
         with self._lock:
             tally, self._tally = self._tally, Tally()
         return tally
 
     def close(self) -> Tally:
-        """Returns what was counted since the last ``take``, and counts nothing more: answers may still come.
+        """Return what was counted since the last ``take``, and count nothing more: answers may still come.
 
         Requests that are not answered count with the time that they have waited by now.
         """
@@ -58,18 +58,13 @@ class Counts:
         return tally
 
     def forget(self) -> None:
-        """Counts from nothing again, as after a warm-up."""
+        """Start from zero again, as after a warm-up."""
         self.take()
         self.predictions.clear()
         self._open.clear()
 
     def sent(self, due: float, free: float) -> None:
-        """A request is sent now; times are of ``time.monotonic()``.
-
-        Args:
-            due: When it was to be sent.
-            free: When it could be: later than due where as many were in flight as may be.
-        """
+        """See Recorder."""
         lag = time.monotonic() - free
         with self._lock:
             self._tally.send_lag_seconds += lag
@@ -78,12 +73,12 @@ class Counts:
             self._open[due] += 1
 
     def retried(self, code: str) -> None:
-        """An attempt that ended with this status is made again."""
+        """See Recorder."""
         with self._lock:
             self._tally.retries[code] += 1
 
     def failed(self, failure: ClientError, due: float) -> None:
-        """A request that was due then ended without an answer."""
+        """See Recorder."""
         with self._lock:
             if not self._closed:
                 self._end(due)
@@ -99,7 +94,12 @@ class Counts:
             self.last_ended = ended
             if len(response.predictions) != len(samples) or not all(one.classes for one in response.predictions):
                 told = [len(one.classes) for one in response.predictions]
-                self._fail(InternalError(f"{len(samples)} images were sent, and classes of each answered: {told}"), due)
+                self._fail(
+                    InternalError(
+                        f"{len(samples)} images were sent, and the answer has this many classes for each: {told}"
+                    ),
+                    due,
+                )
                 return
             tally = self._tally
             tally.latencies.append(ended - due)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from repserve_bench.errors import BenchError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,7 +15,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp"})
 """Suffixes, in lower case, of the files that are taken for images: what the server decodes."""
 
 
-class DatasetError(Exception):
+class DatasetError(BenchError):
     """The images or their labels cannot be used; the message names the file and what was expected."""
 
 
@@ -46,7 +48,7 @@ class Dataset:
         return bool(self.samples) and self.samples[0].label is not None
 
     def describe(self) -> str:
-        """Returns one line for people: how many images, and what was left out."""
+        """Return one line for people: how many images, and what was left out."""
         line = f"{len(self.samples)} images" + (" with labels" if self.labelled else ", no labels")
         if self.images_without_label:
             line += f"; {self.images_without_label} images without a label left out"
@@ -56,7 +58,7 @@ class Dataset:
 
 
 def read_labels(file: Path) -> dict[str, int]:
-    """Reads ``NAME LABEL`` lines; blank lines are skipped.
+    """Read ``NAME LABEL`` lines; blank lines are skipped.
 
     Raises:
         DatasetError: The file cannot be read, or a line is not a name and a class index, or a name comes
@@ -82,7 +84,7 @@ def read_labels(file: Path) -> dict[str, int]:
 
 
 def load_dataset(folder: Path, labels_file: Path | None = None, *, limit: int | None = None) -> Dataset:
-    """Lists the images directly in ``folder``, sorted by name, and joins them with their labels.
+    """List the images directly in ``folder``, sorted by name, and join them with their labels.
 
     With a labels file only the images that it names are replayed; both kinds of leftovers are counted.
 

@@ -133,7 +133,7 @@ class Driver:
         return index
 
     def _room_to_come(self) -> Awaitable[object] | None:
-        """What to wait for before another request may be in flight; None when it may."""
+        """Return what to wait for before another request may be in flight; None when it may."""
         with self._lock:
             self._room.clear()
             return self._room.wait() if self._in_flight >= self._job.concurrency else None

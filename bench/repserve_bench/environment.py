@@ -23,7 +23,7 @@ GIT_TIMEOUT = 10.0
 
 
 def cpu_model() -> str:
-    """Returns the CPU's name as the kernel gives it."""
+    """Return the CPU's name as the kernel gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -33,7 +33,7 @@ def cpu_model() -> str:
 
 
 def source_commit() -> str | None:
-    """Returns the commit that runs, with ``-dirty`` where files differ from it; None for an installed package."""
+    """Return the commit that runs, with ``-dirty`` where files differ from it; None for an installed package."""
     source = Path(__file__).resolve()
     try:
         _git(source.parent, "ls-files", "--error-unmatch", source.name)
@@ -43,7 +43,7 @@ def source_commit() -> str | None:
 
 
 def describe_environment() -> dict[str, object]:
-    """Returns what a reader of a report needs to judge its figures."""
+    """Return what a reader of a report needs to judge its figures."""
     return {
         "date_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),

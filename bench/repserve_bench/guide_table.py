@@ -1,36 +1,49 @@
-"""The guide's table, with measured rows beside the published ones."""
+"""The guide's table: what was measured of a RepVGG-A0 beside the published figures.
+
+The guide's figures are RepVGG-A0's alone. Another network gets a table of its own, without them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
+from repserve_bench.column import COUNT, Column, markdown_table, rich_table
+from repserve_bench.served_model import is_repvgg_a0
 from repserve_server.backends.published import OFFICIAL_TOP1, PUBLISHED_DEVICES, PUBLISHED_TOP1
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
 
 SOURCE = "RepVGG PyTorch offline inference guide, section 8 (RepVGG-A0, 224 by 224)"
 NOTES = (
     f"Published: {SOURCE}.",
     "Accuracies are in percent; the guide's 310 is a card of four chips.",
-    "fps and top-1 at the right are measured through the server, on the device named there.",
+    "fps and top-1 at the right are measured through the server on the device named there.",
 )
-COLUMNS = ("", "official pth", "310P om", "T4 fps", "310 fps", "310P fps", "measured on", "fps", "top-1")
-FIRST_MEASURED_COLUMN = 6
-TEXT_COLUMNS = frozenset({0, 6, 8})
-WRAPPED_COLUMNS = frozenset({6, 8})
+GUIDE_BATCHES = (1, 16)
 SIMULATED_PREFIX = "sim:"
 FED_SHARE = 0.9
 """Below this share of its published throughput a simulated device was waiting for images."""
+PUBLISHED_COLUMNS = tuple(
+    Column(key, heading, format=COUNT)
+    for key, heading in (
+        ("official", "official pth"),
+        ("published", "310P om"),
+        ("t4", "T4 fps"),
+        ("310", "310 fps"),
+        ("310p", "310P fps"),
+    )
+)
+NAME = Column("name")
+MEASURED_COLUMNS = (Column("measured_on", "measured on"), Column("fps", "fps", format=COUNT), Column("top1", "top-1"))
 
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """What was measured on one device at one max batch."""
+    """What was measured on one device at one max batch size."""
 
     device: str
     backend: str
@@ -43,40 +56,90 @@ class MeasuredRow:
     """Share of 1; None when not measured."""
     top1_missing: str = ""
     """Why there is no top-1."""
+    repvgg_a0: bool = True
+    """Whether it is the guide's network, so that it may stand in the guide's rows."""
 
-    @property
-    def measured_on(self) -> str:
-        """The device and what ran the model there."""
-        return f"{self.device} SIMULATED" if self.simulated else f"{self.device} {self.backend} {self.precision}"
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> MeasuredRow:
+        """Return the row of a single run's report."""
+        model, accuracy = document["model"], document["accuracy"]
+        return cls(
+            device=", ".join(model["devices"]),
+            backend=", ".join(model["backends"]),
+            precision=", ".join(model["precisions"]),
+            model=model["name"],
+            max_batch_size=model["max_batch_size"],
+            fps=document["fps"],
+            simulated=model["simulated"],
+            top1=accuracy["top1"],
+            top1_missing=accuracy["missing"],
+            repvgg_a0=is_repvgg_a0(model["name"], crop=model["crop"], classes=model["classes"]),
+        )
 
-    @property
-    def top1_text(self) -> str:
-        """The accuracy in percent, or why there is none."""
-        return self.top1_missing if self.top1 is None else f"{100 * self.top1:.2f}"
+    def cells(self) -> dict[str, str]:
+        """Return what stands in the measured columns."""
+        ran = "SIMULATED" if self.simulated else f"{self.backend} {self.precision}"
+        top1 = self.top1_missing.partition(" (")[0] if self.top1 is None else f"{100 * self.top1:.2f}"
+        return {"measured_on": f"{self.device} {ran}", "fps": f"{self.fps:.1f}", "top1": top1}
 
 
-def published_cells(max_batch_size: int) -> tuple[str, ...]:
-    """Returns the guide's row for a batch size; dashes where it has none."""
-    fps = [PUBLISHED_DEVICES[name].card_fps.get(max_batch_size) for name in ("t4", "310", "310p")]
-    if None in fps:
-        return (f"RepVGG bs{max_batch_size}", "-", "-", "-", "-", "-")
-    return (f"RepVGG bs{max_batch_size}", f"{OFFICIAL_TOP1}", f"{PUBLISHED_TOP1}", *(f"{value}" for value in fps))
+@dataclass(frozen=True)
+class GuideTable:
+    """A table to print: in a terminal, as Markdown or in the HTML report."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Mapping[str, str], ...]
+    notes: tuple[str, ...]
+
+    def print(self, console: Console) -> None:
+        """Print the table and its notes; from 80 columns on no figure is wrapped or cut."""
+        console.print(rich_table(self.columns, self.rows, self.title))
+        console.print()
+        for note in self.notes:
+            console.print(note, highlight=False)
+
+    def markdown(self) -> str:
+        """Return the table and its notes as GitHub Markdown."""
+        cells = ([column.cell(row) for column in self.columns] for row in self.rows)
+        return markdown_table([column.heading for column in self.columns], cells) + "\n" + "\n".join(self.notes) + "\n"
 
 
-def table_cells(rows: Sequence[MeasuredRow]) -> list[tuple[str, ...]]:
-    """Returns the rows of the table: by batch size, then in the order measured; numbers as plain digits."""
-    cells = []
-    for max_batch_size in sorted({1, 16} | {row.max_batch_size for row in rows}):
-        published = published_cells(max_batch_size)
-        measured = [
-            (row.measured_on, f"{row.fps:.1f}", row.top1_text) for row in rows if row.max_batch_size == max_batch_size
-        ]
-        cells += [(*published, *own) for own in measured or [("-", "-", "-")]]
-    return cells
+def guide_tables(rows: Sequence[MeasuredRow]) -> list[GuideTable]:
+    """Return the guide's table where a RepVGG-A0 was measured, and one of the other networks where there are any."""
+    ours, others = ([row for row in rows if row.repvgg_a0 == is_a0] for is_a0 in (True, False))
+    tables = []
+    if ours:
+        columns = (NAME, *PUBLISHED_COLUMNS, *MEASURED_COLUMNS)
+        names = ", ".join(dict.fromkeys(row.model for row in ours))
+        notes = (*NOTES, *shortfalls(ours))
+        tables.append(GuideTable(f"The guide's table beside {names}", columns, tuple(_published_rows(ours)), notes))
+    if others:
+        cells = tuple({"name": f"{row.model} bs{row.max_batch_size}", **row.cells()} for row in others)
+        notes = (
+            "The guide's figures are those of RepVGG-A0 and are not shown beside another network.",
+            *shortfalls(others),
+        )
+        tables.append(GuideTable("Measured", (NAME, *MEASURED_COLUMNS), cells, notes))
+    return tables
+
+
+def _published_rows(rows: Sequence[MeasuredRow]) -> list[dict[str, str]]:
+    """Return a row for each measurement, by batch size, beside what the guide has for that size."""
+    found = []
+    for size in sorted({*GUIDE_BATCHES, *(row.max_batch_size for row in rows)}):
+        published = {"name": f"RepVGG bs{size}"}
+        fps = {name: PUBLISHED_DEVICES[name].card_fps.get(size) for name in ("t4", "310", "310p")}
+        if None not in fps.values():
+            published |= {"official": f"{OFFICIAL_TOP1}", "published": f"{PUBLISHED_TOP1}"}
+            published |= {name: f"{value}" for name, value in fps.items()}
+        measured = [row.cells() for row in rows if row.max_batch_size == size]
+        found += [{**published, **cells} for cells in measured or [{}]]
+    return found
 
 
 def shortfalls(rows: Sequence[MeasuredRow]) -> list[str]:
-    """Says of which simulated rows the figure is this machine's limit, not that of the published device."""
+    """Return for which simulated rows the figure is this machine's limit, not that of the published device."""
     lines = []
     for row in rows:
         published = PUBLISHED_DEVICES.get(row.device.removeprefix(SIMULATED_PREFIX)) if row.simulated else None
@@ -85,38 +148,7 @@ def shortfalls(rows: Sequence[MeasuredRow]) -> list[str]:
         device_fps = row.max_batch_size / published.batch_seconds(row.max_batch_size)
         if row.fps < FED_SHARE * device_fps:
             lines.append(
-                f"{row.device} at max batch {row.max_batch_size}: the device takes {device_fps:.0f} fps; "
-                f"{row.fps:.1f} is what this machine could feed it."
+                f"{row.device} at max batch size {row.max_batch_size}: the device reaches {device_fps:.0f} fps; "
+                f"{row.fps:.1f} is what this machine could send it."
             )
     return lines
-
-
-def rich_table(rows: Sequence[MeasuredRow]) -> Table:
-    """Returns the table for a terminal; from 80 columns on no figure is wrapped or cut."""
-    models = ", ".join(dict.fromkeys(row.model for row in rows)) or "nothing measured"
-    table = Table(
-        title=f"The guide's table beside {models}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for number, column in enumerate(COLUMNS):
-        text = number in TEXT_COLUMNS
-        table.add_column(
-            # Narrow headings leave the width to the two columns of words, the only ones that then wrap.
-            column if text else column.replace(" ", "\n"),
-            no_wrap=number not in WRAPPED_COLUMNS,
-            justify="left" if text else "right",
-            style="bold" if number >= FIRST_MEASURED_COLUMN else None,
-        )
-    for line in table_cells(rows):
-        table.add_row(*line)
-    return table
-
-
-def markdown_table(rows: Sequence[MeasuredRow]) -> str:
-    """Returns the table and its notes as GitHub Markdown."""
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *table_cells(rows)]
-    notes = [*NOTES, *shortfalls(rows)]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + [""] + notes) + "\n"

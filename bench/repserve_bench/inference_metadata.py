@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
-from repserve_bench.inference_messages import SERVICE, ModelMetadataRequest, ModelMetadataResponse
-from repserve_bench.load import LoadError
+from repserve_bench.errors import LoadError
 from repserve_bench.payloads import InputTensor
 from repserve_bench.served_model import version_order
+from repserve_bench.transport.inference import SERVICE, ModelMetadataRequest, ModelMetadataResponse
 from repserve_client.channels import channel_options
 from repserve_client.errors import from_rpc_error
 from repserve_client.results import ModelInfo
@@ -32,7 +32,7 @@ class TensorMetadata(Protocol):
 
 
 def describe_model(address: str, name: str, version: str, *, pixels: bool) -> tuple[ModelInfo, InputTensor]:
-    """Asks a server for a model and chooses the input that takes what is sent.
+    """Get a model's description from a server and choose the input that takes what is sent.
 
     Args:
         address: host:port of the server's gRPC.
@@ -69,7 +69,7 @@ def describe_model(address: str, name: str, version: str, *, pixels: bool) -> tu
 
 
 def choose_input(inputs: Sequence[TensorMetadata], *, pixels: bool) -> tuple[InputTensor, int]:
-    """Returns the input that fits and the side of the images it takes; 0 where files are sent or any side will do.
+    """Return the input that fits and the side of the images it takes; 0 where files are sent or any side will do.
 
     Args:
         inputs: What ModelMetadata lists, each with name, datatype and shape.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from repserve_bench.load_messages import Failed, Finished, Go, Job, Ready, Stop
+from repserve_bench.child_process import ChildProcess
+from repserve_bench.errors import LoadError
+from repserve_bench.load_messages import Finished, Go, Job, Ready, Stop
 from repserve_bench.payloads import InputSettings, group
 from repserve_bench.tally import Tally
 from repserve_bench.windows import Stability, cut_into_windows
@@ -20,6 +19,7 @@ from repserve_server.process import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
 
     from repserve_bench.arrivals import Arrivals
     from repserve_bench.dataset import Sample
@@ -35,7 +35,7 @@ PREPARE_TIMEOUT = 600.0
 SILENCE_TIMEOUT = 30.0
 REPORT_DELAY = 0.5
 """Seconds after which what a load process counted is known here for certain; it reports five times a second."""
-EXIT_TIMEOUT = 5.0
+LOAD_PROCESS = "repserve_bench.load_process"
 EXPECTED_SECONDS = 0.01
 """What an answer takes, roughly, where it is only about the number of load processes."""
 BUSY_SHARE = 0.9
@@ -44,10 +44,6 @@ BUSY_SHARE = 0.9
 
 LEAST_SECONDS = 0.1
 """Of a shorter replay nobody can say what limited it."""
-
-
-class LoadError(Exception):
-    """The replay could not be made or finished; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class LoadResult:
 
 
 def auto_processes(*, concurrency: int, pixels: bool, cores: int) -> int:
-    """Chooses how many load processes a load needs.
+    """Choose how many load processes a load needs.
 
     One process sends some 5,000 requests a second. Encoded images cost the server at least ten times what
     they cost the client, so one process carries 64 in flight; pixels cost both about the same, so it
@@ -126,20 +122,20 @@ def auto_processes(*, concurrency: int, pixels: bool, cores: int) -> int:
 
 
 def _expected_in_flight(settings: LoadSettings) -> int:
-    """Returns how many requests are in flight where the server keeps up: in an open loop, by Little's law."""
+    """Return how many requests are in flight where the server keeps up: in an open loop, by Little's law."""
     if settings.arrivals is None:
         return settings.concurrency
     return min(settings.concurrency, math.ceil(settings.arrivals.rate * EXPECTED_SECONDS))
 
 
 def share_of_requests(requests: int, groups: int, process: int, processes: int) -> int:
-    """Counts the requests one process sends when ``requests`` go round over ``groups`` dealt out in turn."""
+    """Count the requests one process sends when ``requests`` go round over ``groups`` dealt out in turn."""
     passes, rest = divmod(requests, groups)
     return passes * len(range(process, groups, processes)) + len(range(process, rest, processes))
 
 
 def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
-    """Deals a replay out to load processes, so that together they send what one alone would."""
+    """Deal a replay out to load processes, so that together they send what one alone would."""
     groups = group(samples, settings.input.images_per_request)
     wanted = settings.processes or auto_processes(
         concurrency=_expected_in_flight(settings), pixels=settings.input.pixels, cores=available_cpus()
@@ -169,7 +165,7 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
 
 
 def run_load(samples: Sequence[Sample], settings: LoadSettings, progress: Progress | None = None) -> LoadResult:
-    """Replays the samples and counts what comes back.
+    """Replay the samples and count what comes back.
 
     Ctrl-C ends the replay early; what was counted until then is returned, marked as interrupted.
 
@@ -183,63 +179,14 @@ def run_load(samples: Sequence[Sample], settings: LoadSettings, progress: Progre
     """
     jobs = make_jobs(samples, settings)
     with contextlib.ExitStack() as cleanup:
-        processes = [cleanup.enter_context(_LoadProcess(job)) for job in jobs]
+        processes = [cleanup.enter_context(ChildProcess(LOAD_PROCESS, job)) for job in jobs]
         return _Collector(processes, settings, progress).collect()
-
-
-class _LoadProcess:
-    """A started load process and this end of its socket; leaving the context ends it."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def __enter__(self) -> _LoadProcess:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "repserve_bench.load_process", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C in the terminal reaches the parent only, which then asks for the partial counts.
-                process_group=0,
-            )
-        self.connection = Connection(ours.detach())
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.connection.send(self._job)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-        try:
-            self._process.wait(EXIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def tell(self, message: Go | Stop) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.connection.send(message)
-
-    def receive(self) -> object:
-        """Returns the next message.
-
-        Raises:
-            LoadError: The process failed or ended.
-        """
-        try:
-            message = self.connection.recv()
-        except (EOFError, ConnectionResetError):
-            status = self._process.wait(EXIT_TIMEOUT)
-            raise LoadError(f"a load process ended unexpectedly with exit status {status}") from None
-        if isinstance(message, Failed):
-            raise LoadError(message.message)
-        return message
 
 
 class _Collector:
     """Starts the prepared processes together and adds up what they report."""
 
-    def __init__(self, processes: list[_LoadProcess], settings: LoadSettings, progress: Progress | None) -> None:
+    def __init__(self, processes: list[ChildProcess], settings: LoadSettings, progress: Progress | None) -> None:
         self._processes = processes
         self._settings = settings
         self._progress = progress
@@ -259,7 +206,7 @@ class _Collector:
             self._requests_kept &= isinstance(message, Ready) and message.requests_kept
         started = time.monotonic()
         for process in self._processes:
-            process.tell(Go())
+            process.send(Go())
         running = {process.connection: process for process in self._processes}
         while running:
             try:
@@ -269,10 +216,10 @@ class _Collector:
                     raise
                 self._interrupted = True
                 for process in running.values():
-                    process.tell(Stop())
+                    process.send(Stop())
         return self._result()
 
-    def _gather(self, running: dict[Connection, _LoadProcess], started: float) -> None:
+    def _gather(self, running: dict[Connection, ChildProcess], started: float) -> None:
         ready = set(wait(list(running), timeout=SILENCE_TIMEOUT))
         if not ready:
             raise LoadError(f"no load process reported anything for {SILENCE_TIMEOUT:.0f} s")
@@ -295,7 +242,7 @@ class _Collector:
             if stability.stable:
                 self._settled = stability
                 for process in running.values():
-                    process.tell(Stop())
+                    process.send(Stop())
 
     def _result(self) -> LoadResult:
         predictions: dict[str, Prediction] = {}

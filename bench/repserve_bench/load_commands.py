@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repserve_bench.command import INTERRUPTED, exit_with
-from repserve_bench.html.page import write_page
+from repserve_bench.command import INTERRUPTED, measuring, print_error
+from repserve_bench.html.page import write_report
 from repserve_bench.load_options import HTML_FILE, OUTPUT_FILE, SECONDS, load_options, prepare
-from repserve_bench.report_file import write_json
-from repserve_bench.saturation import find_saturation, saturation_json, saturation_table
+from repserve_bench.saturation import find_saturation, saturation_table
 from repserve_bench.saturation import warnings as saturation_warnings
-from repserve_bench.sweep import OwnServers, sweep_json, sweep_table
+from repserve_bench.sweep import OwnServers, sweep_table
 from repserve_bench.sweep import sweep as measure_sweep
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     default=CONCURRENCIES,
     show_default=True,
     callback=_parse_concurrencies,
-    help="Requests in flight; numbers with commas between them.",
+    help="Numbers of requests in flight, separated by commas.",
 )
-@click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each measurement.")
+@click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each measurement in seconds.")
 @click.option("--device", help="Start a server on this device for each combination, instead of using --server.")
 @click.option("--model-repository", type=FOLDER, default=Path("model_repo"), show_default=True, help="With --device.")
 @click.option(
@@ -58,9 +57,11 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     metavar="SETTING=VALUE,VALUE",
     help="With --device: a setting of repserve serve to vary, such as max-batch-size=1,16. Repeatable.",
 )
-@click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="The figures.")
-@click.option("--html", type=HTML_FILE, help="Also draw them, as one HTML file.")
+@click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="JSON report.")
+@click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
+@measuring
 def sweep(
+    console: Console,
     *,
     load: LoadOptions,
     concurrency: list[int],
@@ -70,78 +71,71 @@ def sweep(
     vary: tuple[str, ...],
     output: Path,
     html: Path | None,
-) -> None:
-    """Measure throughput and latency over concurrency, and over settings of servers of its own.
+) -> int:
+    """Measure throughput and latency at several concurrencies and server settings.
 
-    Exits with 1 when a request failed, and with 130 after Ctrl-C.
+    Exits with 1 if a request failed, and with 130 after Ctrl-C.
     """
     varied = dict(_parse_setting(text) for text in vary)
     if device is not None and not model_repository.is_dir():
         raise click.UsageError(f"--model-repository: there is no folder {model_repository}")
     if varied and device is None:
-        raise click.UsageError("--vary needs --device: it is about servers that the sweep starts")
-
-    def measure(console: Console) -> int:
-        own = None
-        if device is not None:
-            own = OwnServers(model_repository, device, varied)
-        found = measure_sweep(load, own, concurrency, seconds, console)
-        console.print(sweep_table(found))
-        _tell(found.error, console)
-        _write(sweep_json(found), output, html, console)
-        if found.interrupted:
-            return INTERRUPTED
-        return 1 if found.failed or found.error else 0
-
-    exit_with(measure)
+        raise click.UsageError("--vary needs --device: it varies the settings of servers that the sweep starts")
+    own = None
+    if device is not None:
+        own = OwnServers(model_repository, device, varied)
+    found = measure_sweep(load, own, concurrency, seconds, console)
+    document = found.to_json()
+    console.print(sweep_table(document))
+    print_error(found.error, console)
+    write_report(document, output, html, console)
+    if found.interrupted:
+        return INTERRUPTED
+    return 1 if found.failed or found.error else 0
 
 
 @click.command()
 @load_options
-@click.option("--p99-ms", type=SECONDS, required=True, help="Milliseconds that the p99 may reach.")
-@click.option("--start", type=SECONDS, default=50.0, show_default=True, help="The first rate, requests a second.")
-@click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each step.")
-@click.option("--in-flight", type=click.IntRange(1), default=4096, show_default=True, help="Most requests in flight.")
-@click.option("--output", type=OUTPUT_FILE, default=Path("saturate.json"), show_default=True, help="The figures.")
-@click.option("--html", type=HTML_FILE, help="Also draw them, as one HTML file.")
+@click.option("--p99-ms", type=SECONDS, required=True, help="Highest p99 in milliseconds.")
+@click.option(
+    "--start", type=SECONDS, default=50.0, show_default=True, help="First rate to try, in requests per second."
+)
+@click.option("--seconds", type=SECONDS, default=5.0, show_default=True, help="Length of each step in seconds.")
+@click.option(
+    "--in-flight", type=click.IntRange(1), default=4096, show_default=True, help="Maximum number of requests in flight."
+)
+@click.option("--output", type=OUTPUT_FILE, default=Path("saturate.json"), show_default=True, help="JSON report.")
+@click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
+@measuring
 def saturate(
-    *, load: LoadOptions, p99_ms: float, start: float, seconds: float, in_flight: int, output: Path, html: Path | None
-) -> None:
-    """Find the highest rate of random (Poisson) requests whose p99 stays under a bound.
+    console: Console,
+    *,
+    load: LoadOptions,
+    p99_ms: float,
+    start: float,
+    seconds: float,
+    in_flight: int,
+    output: Path,
+    html: Path | None,
+) -> int:
+    """Find the highest rate of random (Poisson) requests at which the p99 stays within a bound.
 
-    Exits with 1 when no rate passed, and with 130 after Ctrl-C.
+    Exits with 1 if no rate passed, and with 130 after Ctrl-C.
     """
-
-    def measure(console: Console) -> int:
-        prepared = prepare(load)
-        found = find_saturation(
-            prepared, console, p99_bound=p99_ms / 1000, seconds=seconds, start=start, in_flight=in_flight
-        )
-        title = f"{prepared.model.name} at {load.server}, p99 up to {p99_ms:g} ms"
-        document = saturation_json(found, prepared)
-        console.print(saturation_table(found, ("SIMULATED: " if document["simulated"] else "") + title))
-        for line in saturation_warnings(found.steps):
-            console.print(line, highlight=False, soft_wrap=True)
-        answer = f"{found.best:.1f} requests/s" if found.best else "no rate that was tried passed"
-        cut_short = "; the search was interrupted, a higher one may pass" if found.interrupted or found.error else ""
-        console.print(f"Highest rate: {answer}{cut_short}", highlight=False, style="bold")
-        _tell(found.error, console)
-        _write(document, output, html, console)
-        if found.interrupted:
-            return INTERRUPTED
-        return 0 if found.best and not found.error else 1
-
-    exit_with(measure)
-
-
-def _tell(error: str, console: Console) -> None:
-    if error:
-        console.print(f"Ended early: {error}", highlight=False, soft_wrap=True, style="bold red")
-
-
-def _write(document: dict[str, object], output: Path, html: Path | None, console: Console) -> None:
-    write_json(output, document)
-    console.print(f"Figures written to {output}", highlight=False, soft_wrap=True)
-    if html is not None:
-        write_page(html, [document])
-        console.print(f"HTML report written to {html}", highlight=False, soft_wrap=True)
+    prepared = prepare(load)
+    found = find_saturation(
+        prepared, console, p99_bound=p99_ms / 1000, seconds=seconds, start=start, in_flight=in_flight
+    )
+    title = f"{prepared.model.name} at {load.server}, p99 up to {p99_ms:g} ms"
+    document = found.to_json(prepared.model)
+    console.print(saturation_table(document, ("SIMULATED: " if document["simulated"] else "") + title))
+    for line in saturation_warnings(document):
+        console.print(line, highlight=False, soft_wrap=True)
+    answer = f"{found.best:.1f} requests/s" if found.best else "no rate passed"
+    cut_short = "; the search was interrupted, and a higher rate may pass" if found.interrupted or found.error else ""
+    console.print(f"Highest rate: {answer}{cut_short}", highlight=False, style="bold")
+    print_error(found.error, console)
+    write_report(document, output, html, console)
+    if found.interrupted:
+        return INTERRUPTED
+    return 0 if found.best and not found.error else 1

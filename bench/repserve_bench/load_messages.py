@@ -54,13 +54,6 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Failed:
-    """The process cannot do its job; it ends."""
-
-    message: str
-
-
-@dataclass(frozen=True)
 class Finished:
     """The process is done; its last Tally came before."""
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repserve_bench.dataset import load_dataset
+from repserve_bench.errors import LoadError
 from repserve_bench.inference_metadata import describe_model
-from repserve_bench.load import LoadError, LoadSettings
+from repserve_bench.load import LoadSettings
 from repserve_bench.payloads import InputSettings
 from repserve_bench.served_model import choose_model, list_models
 
@@ -32,7 +33,7 @@ class OutputFile(click.Path):
     """A file to write after a measurement, which is not made in vain for want of its folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """Checks the folder too; see click.Path."""
+        """Check the folder too; see click.Path."""
         folder = Path(value).parent
         if not folder.is_dir():
             self.fail(f"there is no folder {folder}", param, ctx)
@@ -76,50 +77,56 @@ class LoadOptions:
 
 _OPTIONS = (
     click.option("--images", type=EXISTING_FOLDER, required=True, help="Folder of images."),
-    click.option("--labels", type=EXISTING_FILE, help="val_label.txt: a line 'NAME LABEL' for each image."),
-    click.option("--limit", type=click.IntRange(1), help="Take only the first N images."),
-    click.option("--server", default="127.0.0.1:8001", show_default=True, help="host:port of the server's gRPC."),
-    click.option("--model", default="", help="Name of the model; needed when several are ready."),
-    click.option("--model-version", default="", help="Version of the model; the newest served by default."),
+    click.option("--labels", type=EXISTING_FILE, help="val_label.txt: a line 'NAME CLASS' for each image."),
+    click.option("--limit", type=click.IntRange(1), help="Use only the first N images."),
+    click.option("--server", default="127.0.0.1:8001", show_default=True, help="host:port of the server's gRPC port."),
+    click.option("--model", default="", help="Name of the model; required when several are ready."),
+    click.option("--model-version", default="", help="Version of the model (default: the newest that is served)."),
     click.option(
         "--input",
         "input_kind",
         type=click.Choice(["encoded", "pixels"]),
         default="encoded",
         show_default=True,
-        help="Send the files, or uint8 pixels cropped by the client before the clock starts.",
+        help="Send encoded files, or uint8 pixels that are cropped before the clock starts.",
     ),
-    click.option("--images-per-request", type=click.IntRange(1), default=1, show_default=True, help="With pixels."),
+    click.option(
+        "--images-per-request", type=click.IntRange(1), default=1, show_default=True, help="With --input pixels."
+    ),
     click.option(
         "--transport",
         type=click.Choice(["stream", "unary", "v2"]),
         default="stream",
         show_default=True,
-        help="Requests on streams, which costs client and server less, or a call each; v2 is ModelInfer of KServe v2.",
+        help="Streams cost client and server less than unary calls; v2 is ModelInfer of KServe v2.",
     ),
-    click.option("--processes", default="auto", show_default=True, help="Load processes: auto, or a number."),
+    click.option("--processes", default="auto", show_default=True, help="Number of load processes, or auto."),
     click.option(
-        "--timeout", type=SECONDS, default=30.0, show_default=True, help="Seconds a request may take, retries included."
+        "--timeout",
+        type=SECONDS,
+        default=30.0,
+        show_default=True,
+        help="Seconds before a request fails, retries included.",
     ),
     click.option(
         "--warm-up",
         type=click.FloatRange(0),
         default=0.0,
         show_default=True,
-        help="Seconds of the same load before anything counts.",
+        help="Seconds of load before the measurement starts.",
     ),
     click.option(
         "--window",
         type=SECONDS,
         default=1.0,
         show_default=True,
-        help="Seconds of the windows that tell whether figures have settled.",
+        help="Length in seconds of the windows that show whether the figures are stable.",
     ),
 )
 
 
 def load_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options to a command, which gets them as ``load``, a LoadOptions."""
+    """Add the options to a command, which gets them as ``load``, a LoadOptions."""
 
     @functools.wraps(command)
     def gather(**arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
@@ -146,7 +153,7 @@ class Prepared:
 
 
 def prepare(load: LoadOptions) -> Prepared:
-    """Lists the images and finds the model.
+    """List the images and find the model.
 
     Raises:
         DatasetError: There are no images, or none in common with the labels.
@@ -180,7 +187,7 @@ def prepare(load: LoadOptions) -> Prepared:
 
 
 def find_model(load: LoadOptions) -> tuple[ModelInfo, InputTensor | None]:
-    """Returns the model to load, and for KServe v2 its input.
+    """Return the model to load, and for KServe v2 its input.
 
     A RepServe server is asked for its own list too, which alone says what is simulated.
 

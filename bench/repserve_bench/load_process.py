@@ -15,9 +15,10 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
+from repserve_bench.child_process import Failed
 from repserve_bench.counts import Counts
 from repserve_bench.driver import Driver
-from repserve_bench.load_messages import Failed, Finished, Job, Ready
+from repserve_bench.load_messages import Finished, Job, Ready
 from repserve_bench.payloads import PayloadError
 from repserve_bench.transport.factory import make_transport
 
@@ -89,12 +90,12 @@ async def _watch(connection: Connection, driver: Driver, counts: Counts, job: Jo
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:
-    """Returns a loop that wakes up to the microsecond: epoll's timeouts are whole milliseconds."""
+    """Return a loop that wakes up to the microsecond: epoll's timeouts are whole milliseconds."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 def main() -> None:
-    """Runs in the load process; the parent alone heeds Ctrl-C."""
+    """Run in the load process; the parent alone heeds Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, push_to_gateway, start_http_server
 from prometheus_client.registry import Collector
 
+from repserve_bench.errors import BenchError
 from repserve_bench.progress import share_done
 from repserve_server.metric_definition import SECONDS, MetricDefinition
 
@@ -27,11 +28,11 @@ REQUESTS = MetricDefinition(
     "repserve_bench_requests",
     "counter",
     "Requests that ended, by gRPC status code.",
-    {**MODEL, "code": "gRPC's names: OK, and those of errors"},
+    {**MODEL, "code": "gRPC status names, such as OK"},
 )
 IMAGES = MetricDefinition("repserve_bench_images", "counter", "Images answered.", MODEL)
-RETRIES = MetricDefinition("repserve_bench_retries", "counter", "Attempts that were made again.", MODEL)
-FPS = MetricDefinition("repserve_bench_fps", "gauge", "Images answered a second since the start.", MODEL)
+RETRIES = MetricDefinition("repserve_bench_retries", "counter", "Retried attempts.", MODEL)
+FPS = MetricDefinition("repserve_bench_fps", "gauge", "Images answered per second since the start.", MODEL)
 PROGRESS = MetricDefinition("repserve_bench_progress_ratio", "gauge", "How much of the replay is done, 0 to 1.", MODEL)
 ELAPSED = MetricDefinition("repserve_bench_elapsed_seconds", "gauge", "Time since the start of the replay.", MODEL)
 SEND_LAG = MetricDefinition(
@@ -63,7 +64,7 @@ PUSH_TIMEOUT = 10.0
 STOP_TIMEOUT = 10.0
 
 
-class MetricsError(Exception):
+class MetricsError(BenchError):
     """The port is taken, or the Pushgateway does not take the figures."""
 
 
@@ -88,7 +89,7 @@ class BenchCollector(Collector):
         self._buckets = np.zeros(len(SECONDS) + 1, np.int64)
 
     def __call__(self, tally: Tally, elapsed: float) -> None:
-        """Takes the counts, some five times a second; scrapes come from other threads and see the last ones."""
+        """Take the counts, some five times a second; scrapes come from other threads and see the last ones."""
         fresh = np.array(tally.latencies[self._latencies_seen :] + tally.given_up[self._given_up_seen :])
         self._latencies_seen, self._given_up_seen = len(tally.latencies), len(tally.given_up)
         self._latency_sum += float(fresh.sum())
@@ -96,12 +97,12 @@ class BenchCollector(Collector):
         self._families = list(self._describe(tally, elapsed))
 
     def finish(self, tally: Tally, elapsed: float) -> None:
-        """Takes the counts of a replay that did what it was asked for, though it may have been stable before."""
+        """Take the counts of a replay that did what it was asked for, though it may have been stable before."""
         self._finished = True
         self(tally, elapsed)
 
     def collect(self) -> Iterator[Metric]:
-        """Yields the families."""
+        """Yield the families."""
         return iter(self._families)
 
     def _describe(self, tally: Tally, elapsed: float) -> Iterator[Metric]:
@@ -139,7 +140,7 @@ class BenchCollector(Collector):
 
 @contextlib.contextmanager
 def exported(collector: BenchCollector, port: int | None) -> Iterator[str | None]:
-    """Shows the collector's figures on a port of 0.0.0.0 inside the block.
+    """Show the collector's figures on a port of 0.0.0.0 inside the block.
 
     Args:
         collector: What to show.
@@ -157,7 +158,7 @@ def exported(collector: BenchCollector, port: int | None) -> Iterator[str | None
     try:
         server, thread = start_http_server(port, registry=_registry(collector))
     except OSError as error:
-        raise MetricsError(f"cannot show metrics on port {port}: {error}") from error
+        raise MetricsError(f"cannot serve metrics on port {port}: {error}") from error
     try:
         yield f"http://127.0.0.1:{server.server_port}/metrics"
     finally:
@@ -167,7 +168,7 @@ def exported(collector: BenchCollector, port: int | None) -> Iterator[str | None
 
 
 def push(collector: BenchCollector, url: str) -> None:
-    """Leaves the collector's figures on a Pushgateway, in place of those of the last run of the model from here.
+    """Leave the collector's figures on a Pushgateway, in place of those of the last run of the model from here.
 
     Raises:
         MetricsError: The Pushgateway does not take them.
@@ -176,7 +177,7 @@ def push(collector: BenchCollector, url: str) -> None:
     try:
         push_to_gateway(url, job=JOB, grouping_key=group, registry=_registry(collector), timeout=PUSH_TIMEOUT)
     except (OSError, ValueError, HTTPException) as error:
-        raise MetricsError(f"the Pushgateway at {url} does not take the figures: {error}") from error
+        raise MetricsError(f"pushing metrics to {url} failed: {error}") from error
 
 
 def _registry(collector: BenchCollector) -> CollectorRegistry:

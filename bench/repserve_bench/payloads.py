@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from repserve_bench.errors import BenchError
 from repserve_protos.v1 import classification_pb2 as pb
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ class Content:
     """uint8 RGB [count, crop, crop, 3], row-major."""
 
 
-class PayloadError(Exception):
+class PayloadError(BenchError):
     """An image could not be read or preprocessed on the client; the message names the file."""
 
 
 def group(samples: Sequence[Sample], size: int) -> list[tuple[Sample, ...]]:
-    """Cuts the samples into requests of ``size`` images; the last may be smaller."""
+    """Cut the samples into requests of ``size`` images; the last may be smaller."""
     return [tuple(samples[start : start + size]) for start in range(0, len(samples), size)]
 
 
@@ -96,7 +97,7 @@ class Payloads:
         return len(self.groups)
 
     def prepare(self) -> None:
-        """Reads and serialises every request, unless they would need more than MEMORY_LIMIT.
+        """Read and serialise every request, unless they would need more than MEMORY_LIMIT.
 
         Raises:
             PayloadError: An image could not be read or preprocessed.
@@ -144,7 +145,7 @@ def classify_request(content: Content, settings: InputSettings) -> pb.ClassifyRe
 
 
 def crop_pixels(samples: Sequence[Sample], *, crop: int, resize: int) -> bytes:
-    """Preprocesses images on the client exactly as the server would.
+    """Preprocess images on the client exactly as the server would.
 
     Returns:
         uint8 RGB pixels, row-major [len(samples), crop, crop, 3].
@@ -160,7 +161,7 @@ def crop_pixels(samples: Sequence[Sample], *, crop: int, resize: int) -> bytes:
         from repserve_server.imaging.preprocessing import Preprocessing
     except ModuleNotFoundError as error:
         raise PayloadError(
-            f"pixels input decodes on the client and needs {error.name}: pip install 'repserve[bench]'"
+            f"--input pixels decodes on the client and needs {error.name}: pip install 'repserve[bench]'"
         ) from error
     preprocessing = Preprocessing(resize=resize, crop=crop)
     pixels = np.empty((len(samples), *preprocessing.shape), np.uint8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repserve_bench.accuracy import Accuracy
+from repserve_bench.errors import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ COLUMNS = ("image", "predicted_index", "label", "probability", "true_index", "in
 MISTAKES = 12
 
 
-class PredictionsError(Exception):
+class PredictionsError(BenchError):
     """A file of predictions cannot be used; the message names the file and the line."""
 
 
@@ -60,9 +61,15 @@ class Disagreement:
         """Of the images that both have, 0 to 1."""
         return len(self.different) / self.images if self.images else 0.0
 
+    @property
+    def text(self) -> str:
+        """How many differ, in words."""
+        share = f"{100 * self.share:.2f} %"
+        return f"{len(self.different)} of {self.images} images, {share}, differ from the reference"
+
 
 def write_predictions(file: Path, samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> None:
-    """Writes the first answer for each image: its best class, and the true one where it is known.
+    """Write the first answer for each image: its best class, and the true one where it is known.
 
     Raises:
         OSError: The file cannot be written.
@@ -78,7 +85,7 @@ def write_predictions(file: Path, samples: Sequence[Sample], predictions: Mappin
 
 
 def read_predictions(file: Path) -> dict[str, int]:
-    """Reads the best class of each image from a CSV file with the columns image and predicted_index.
+    """Read the best class of each image from a CSV file with the columns image and predicted_index.
 
     Raises:
         PredictionsError: The columns are not there, or an index is not a number.
@@ -88,7 +95,7 @@ def read_predictions(file: Path) -> dict[str, int]:
         reader = csv.DictReader(stream)
         missing = {"image", "predicted_index"} - set(reader.fieldnames or ())
         if missing:
-            raise PredictionsError(f"{file} lacks the columns {', '.join(sorted(missing))}")
+            raise PredictionsError(f"{file} has no columns {', '.join(sorted(missing))}")
         found = {}
         for row in reader:
             name, index = row["image"], row["predicted_index"]
@@ -101,14 +108,14 @@ def read_predictions(file: Path) -> dict[str, int]:
 
 
 def compare_with(reference: Mapping[str, int], predictions: Mapping[str, Prediction]) -> Disagreement:
-    """Compares the best classes of a replay with those of another run."""
+    """Compare the best classes of a replay with those of another run."""
     common = reference.keys() & predictions.keys()
     different = sorted(name for name in common if predictions[name].best.index != reference[name])
     return Disagreement(len(common), tuple(different))
 
 
 def accuracy_by_class(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> dict[int, Accuracy]:
-    """Counts hits for each true class, in the order of the classes."""
+    """Count hits for each true class, in the order of the classes."""
     found: dict[int, Accuracy] = {}
     for sample in samples:
         prediction = predictions.get(sample.name)
@@ -118,13 +125,20 @@ def accuracy_by_class(samples: Sequence[Sample], predictions: Mapping[str, Predi
 
 
 def class_names(predictions: Mapping[str, Prediction]) -> dict[int, str]:
-    """Returns the names of the classes that were a best answer."""
+    """Return the names of the classes that were a best answer."""
     return {entry.best.index: entry.best.label for entry in predictions.values() if entry.best.label}
 
 
-def worst_mistakes(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> list[Mistake]:
-    """Returns the wrong answers that the model was surest of, surest first."""
-    names = class_names(predictions)
+def worst_mistakes(
+    samples: Sequence[Sample], predictions: Mapping[str, Prediction], names: Mapping[int, str]
+) -> list[Mistake]:
+    """Return the wrong answers that the model was surest of, surest first.
+
+    Args:
+        samples: The images and their true classes.
+        predictions: What was answered, by file name.
+        names: Names of the classes, as far as they are known.
+    """
     mistakes = [
         Mistake(
             image=sample.name,

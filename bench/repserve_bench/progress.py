@@ -1,14 +1,15 @@
-"""How far a replay is: a live bar on a terminal, plain lines elsewhere."""
+"""How far a measurement is: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -18,40 +19,125 @@ LINE_INTERVAL = 2.0
 
 
 class Display(Protocol):
-    """Shows the counts of a running replay."""
+    """Shows how far something is."""
 
     def __enter__(self) -> Self:
-        """Starts to show."""
+        """Start to show."""
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the terminal as it was."""
+        """Leave the terminal as it was."""
 
-    def __call__(self, tally: Tally, elapsed: float) -> None:
-        """Shows the counts ``elapsed`` seconds after the start."""
+    def show(self, share: float, text: str) -> None:
+        """Show how much is done, 0 to 1, and what there is to say about it."""
 
 
-def make_display(console: Console, *, requests: int, seconds: float, accuracy: bool) -> Display:
-    """Returns a live bar when the console is a terminal, else something that prints a line every two seconds.
+def make_display(console: Console) -> Display:
+    """Return a live bar when the console is a terminal, else something that prints a line every two seconds."""
+    return LiveBar(console) if console.is_terminal else PlainLines(console)
+
+
+class LiveBar:
+    """A bar that is redrawn in place and gone afterwards."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("preparing", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, share: float, text: str) -> None:
+        """See Display."""
+        self._bar.update(self._task, description=text, completed=share)
+
+
+class PlainLines:
+    """A line every two seconds, for logs and pipes."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        self._next = self._clock() + LINE_INTERVAL
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, share: float, text: str) -> None:  # noqa: ARG002 - the text has the counts
+        """See Display."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + LINE_INTERVAL
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def load_display(
+    console: Console, *, requests: int, seconds: float, accuracy: bool
+) -> Iterator[Callable[[Tally, float], None]]:
+    """Show the counts of a load.
+
+    Args:
+        console: Where to show them.
+        requests: Requests that the load makes at least.
+        seconds: Seconds that it lasts at least.
+        accuracy: Whether the top-1 so far means anything.
+
+    Yields:
+        What to call with the counts so far and the seconds since the start.
+    """
+    with make_display(console) as display:
+
+        def show(tally: Tally, elapsed: float) -> None:
+            done = f"{tally.requests}/{requests} requests" if requests else f"{tally.requests} requests"
+            text = f"{elapsed:6.1f} s  {done}  {status_line(tally, elapsed, accuracy=accuracy)}"
+            display.show(share_done(tally, elapsed, requests=requests, seconds=seconds), text)
+
+        yield show
+
+
+@contextlib.contextmanager
+def image_display(
+    console: Console, what: str, total: int, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int], None]]:
+    """Show a growing count of images.
 
     Args:
         console: Where to show it.
-        requests: Requests that the replay makes at least.
-        seconds: Seconds that the replay lasts at least.
-        accuracy: Whether the top-1 so far means anything.
+        what: What is being done, such as ``preprocess``.
+        total: Images to do.
+        clock: Seconds.
+
+    Yields:
+        What to call with the number of images that were just done.
     """
-    kind = LiveBar if console.is_terminal else PlainLines
-    return kind(console, requests=requests, seconds=seconds, accuracy=accuracy)
+    started, done = clock(), 0
+    with make_display(console) as display:
+
+        def advance(images: int) -> None:
+            nonlocal done
+            done += images
+            rate = done / max(clock() - started, 1e-9)
+            display.show(done / total, f"{what}: {done}/{total} images, {rate:.1f} a second")
+
+        yield advance
 
 
 def share_done(tally: Tally, elapsed: float, *, requests: int, seconds: float) -> float:
-    """Returns how much of a replay is done, 0 to 1: of its requests or its seconds, whichever lags."""
+    """Return how much of a load is done, 0 to 1: of its requests or its seconds, whichever lags."""
     by_requests = tally.requests / requests if requests else 1.0
     by_time = elapsed / seconds if seconds else 1.0
     return min(by_requests, by_time, 1.0)
 
 
 def status_line(tally: Tally, elapsed: float, *, accuracy: bool) -> str:
-    """Returns the figures so far: images a second, top-1, p99, errors and retries."""
+    """Return the figures so far: images a second, top-1, p99, errors and retries."""
     fps = tally.images / elapsed if elapsed else 0.0
     parts = [f"{fps:.1f} img/s"]
     top1 = tally.accuracy.top1
@@ -64,76 +150,3 @@ def status_line(tally: Tally, elapsed: float, *, accuracy: bool) -> str:
     if tally.retries:
         parts.append(f"{tally.retries.total()} retries")
     return ", ".join(parts)
-
-
-class LiveBar:
-    """A bar that is redrawn in place."""
-
-    def __init__(self, console: Console, *, requests: int, seconds: float, accuracy: bool) -> None:
-        self._requests, self._seconds, self._accuracy = requests, seconds, accuracy
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("preparing", total=1.0, figures="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, tally: Tally, elapsed: float) -> None:
-        """Redraws the bar."""
-        done = share_done(tally, elapsed, requests=self._requests, seconds=self._seconds)
-        self._bar.update(
-            self._task,
-            description=requests_done(tally, self._requests),
-            completed=done,
-            figures=status_line(tally, elapsed, accuracy=self._accuracy),
-        )
-
-
-class PlainLines:
-    """A line every two seconds, for logs and pipes."""
-
-    def __init__(
-        self,
-        console: Console,
-        *,
-        requests: int,
-        seconds: float,  # noqa: ARG002 - the line shows the seconds that passed
-        accuracy: bool,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._console, self._requests, self._accuracy = console, requests, accuracy
-        self._clock = clock
-        self._next = clock() + LINE_INTERVAL
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def __call__(self, tally: Tally, elapsed: float) -> None:
-        """Prints a line when two seconds have passed since the last."""
-        if self._clock() < self._next:
-            return
-        self._next = self._clock() + LINE_INTERVAL
-        figures = status_line(tally, elapsed, accuracy=self._accuracy)
-        self._console.print(
-            f"{elapsed:6.1f} s  {requests_done(tally, self._requests)}  {figures}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def requests_done(tally: Tally, requests: int) -> str:
-    """Returns the requests that have ended, and of how many where that is set."""
-    return f"{tally.requests}/{requests} requests" if requests else f"{tally.requests} requests"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from repserve_bench.errors import BenchError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -16,15 +18,15 @@ SATURATE = f"{PREFIX}saturate"
 TABLE = f"{PREFIX}table"
 MLPERF = f"{PREFIX}mlperf"
 KNOWN = (RUN, SWEEP, SATURATE, TABLE, MLPERF)
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-class ReportFileError(Exception):
+class ReportFileError(BenchError):
     """A file is not a report of the bench; the message names it and what was expected."""
 
 
 def write_json(file: Path, content: dict[str, object]) -> None:
-    """Writes a report as indented JSON.
+    """Write a report as indented JSON.
 
     Raises:
         OSError: The file cannot be written.
@@ -33,7 +35,7 @@ def write_json(file: Path, content: dict[str, object]) -> None:
 
 
 def read_json(file: Path, schemas: Collection[str] = KNOWN) -> dict[str, Any]:
-    """Reads a report that ``write_json`` wrote.
+    """Read a report that ``write_json`` wrote.
 
     Args:
         file: The file.

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from repserve_bench.column import list_figures, markdown_table, rich_list
+from repserve_bench.figures import RUN_FIGURES, run_json
 from repserve_bench.html.page import write_page
 from repserve_bench.load import run_load
+from repserve_bench.measurement import Measurement
 from repserve_bench.metrics import BenchCollector, exported, push
 from repserve_bench.predictions import write_predictions
-from repserve_bench.progress import make_display
-from repserve_bench.report import Report
+from repserve_bench.progress import load_display
 from repserve_bench.report_file import write_json
-from repserve_bench.report_table import markdown_report, rich_report
-from repserve_bench.served_model import accuracy_missing
+from repserve_bench.served_model import accuracy_missing, fetch_class_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
     from rich.console import Console
 
@@ -49,8 +51,8 @@ def replay(
     *,
     outputs: Outputs | None = None,
     reference: Mapping[str, int] | None = None,
-) -> Report:
-    """Replays a dataset with a live display, prints the final table and writes the files asked for.
+) -> Measurement:
+    """Replay a dataset with a live display, print the final table and write the files asked for.
 
     Args:
         dataset: What to send.
@@ -72,35 +74,57 @@ def replay(
     with exported(collector, outputs.metrics_port) as url:
         if url is not None:
             console.print(f"Metrics at {url}", highlight=False)
-        with make_display(console, requests=requests, seconds=seconds, accuracy=accuracy) as display:
+        with load_display(console, requests=requests, seconds=seconds, accuracy=accuracy) as show:
 
-            def show(tally: Tally, elapsed: float) -> None:
+            def progress(tally: Tally, elapsed: float) -> None:
                 collector(tally, elapsed)
-                display(tally, elapsed)
+                show(tally, elapsed)
 
-            result = run_load(dataset.samples, settings, show)
-        told = collector if result.interrupted else collector.finish
-        told(result.tally, result.elapsed)
-    report = Report(dataset, settings, model, result, reference)
-    console.print(rich_report(report))
-    for warning in report.warnings():
+            result = run_load(dataset.samples, settings, progress)
+        (collector if result.interrupted else collector.finish)(result.tally, result.elapsed)
+    names = {}
+    if accuracy and not result.interrupted:
+        # Answers name the best few classes only, and the accuracy is listed by every class there is.
+        names = fetch_class_names(settings.address, model)
+    found = Measurement(dataset, settings, model, result, reference=reference, labels=names)
+    document = run_json(found)
+    console.print(rich_list(RUN_FIGURES, document, run_title(document)))
+    for warning in document["warnings"]:
         console.print(warning, highlight=False, soft_wrap=True)
-    _write(report, outputs, console)
+    _write(found, document, outputs, console)
     if outputs.pushgateway is not None:
         push(collector, outputs.pushgateway)
-    return report
+    return found
 
 
-def _write(report: Report, outputs: Outputs, console: Console) -> None:
+def run_title(document: Mapping[str, Any]) -> str:
+    """Return what was measured, in a line; simulated devices are marked."""
+    title = f"{document['model']['name']} at {document['settings']['address']}"
+    if document["simulated"]:
+        title = f"SIMULATED: {title}"
+    return title + (" (interrupted)" if document["interrupted"] else "")
+
+
+def run_markdown(document: Mapping[str, Any]) -> str:
+    """Return the table and the warnings as GitHub Markdown."""
+    text = f"## {run_title(document)}\n\n" + markdown_table(("Figure", "Value"), list_figures(RUN_FIGURES, document))
+    warnings = "".join(f"- {warning}\n" for warning in document["warnings"])
+    return text + (f"\n{warnings}" if warnings else "")
+
+
+def _write(found: Measurement, document: dict[str, Any], outputs: Outputs, console: Console) -> None:
+    def say(what: str, file: Path) -> None:
+        console.print(f"{what} written to {file}", highlight=False, soft_wrap=True)
+
     if outputs.output is not None:
-        write_json(outputs.output, report.to_json())
-        console.print(f"Report written to {outputs.output}", highlight=False, soft_wrap=True)
+        write_json(outputs.output, document)
+        say("Report", outputs.output)
     if outputs.html is not None:
-        write_page(outputs.html, [report.to_json()])
-        console.print(f"HTML report written to {outputs.html}", highlight=False, soft_wrap=True)
+        write_page(outputs.html, [document])
+        say("HTML report", outputs.html)
     if outputs.markdown is not None:
-        outputs.markdown.write_text(markdown_report(report), encoding="utf-8")
-        console.print(f"Markdown table written to {outputs.markdown}", highlight=False, soft_wrap=True)
+        outputs.markdown.write_text(run_markdown(document), encoding="utf-8")
+        say("Markdown table", outputs.markdown)
     if outputs.predictions is not None:
-        write_predictions(outputs.predictions, report.dataset.samples, report.result.predictions)
-        console.print(f"Predictions written to {outputs.predictions}", highlight=False, soft_wrap=True)
+        write_predictions(outputs.predictions, found.dataset.samples, found.result.predictions)
+        say("Predictions", outputs.predictions)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import grpc
+import numpy as np
 
-from repserve_bench.load import LoadError
+from repserve_bench.errors import LoadError
 from repserve_client.channels import channel_options
-from repserve_client.errors import from_rpc_error
+from repserve_client.client import Client
+from repserve_client.errors import ClientError, from_rpc_error
 from repserve_client.results import ModelInfo
 from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
 
@@ -16,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LIST_TIMEOUT = 10.0
+A0_NAME = re.compile("repvgg[-_ ]?a0(?![0-9])", re.IGNORECASE)
+IMAGENET_CROP, IMAGENET_CLASSES = 224, 1000
 NO_LABELS = "not measured: no labels"
 
 
 def list_models(address: str) -> list[ModelInfo]:
-    """Asks a server for its models.
+    """Return the models that a server lists.
 
     Raises:
         LoadError: The server does not answer.
@@ -39,7 +44,7 @@ def list_models(address: str) -> list[ModelInfo]:
 
 
 def choose_model(models: Sequence[ModelInfo], name: str = "", version: str = "") -> ModelInfo:
-    """Finds the model to replay to, as the server itself would choose it.
+    """Find the model to replay to, as the server itself would choose it.
 
     Args:
         models: What the server lists.
@@ -53,7 +58,7 @@ def choose_model(models: Sequence[ModelInfo], name: str = "", version: str = "")
     ready = [model for model in found if model.ready]
     listed = ", ".join(f"{m.name} {m.version}".strip() for m in models) or "none"
     if not found:
-        raise LoadError(f"the server has no model {name!r} {version}".rstrip() + f"; it lists: {listed}")
+        raise LoadError(f"the server has no model {name!r} {version}".rstrip() + f"; it has: {listed}")
     if not ready:
         first = found[0]
         raise LoadError(f"the model {first.name} is not ready: {first.reason or 'the server gives no reason'}")
@@ -63,7 +68,7 @@ def choose_model(models: Sequence[ModelInfo], name: str = "", version: str = "")
 
 
 def version_order(version: str) -> tuple[bool, int, str]:
-    """Returns what to sort versions by: 10 is after 9, and a number after anything else."""
+    """Return what to sort versions by: 10 is after 9, and a number after anything else."""
     return (version.isdecimal(), int(version) if version.isdecimal() else 0, version)
 
 
@@ -73,7 +78,7 @@ def is_simulated(model: ModelInfo) -> bool:
 
 
 def accuracy_missing(model: ModelInfo, *, labelled: bool) -> str:
-    """Says why no accuracy is told; empty where one is."""
+    """Return why no accuracy is reported; empty where one is."""
     if is_simulated(model):
         return "not measured: simulated"
     if model.caution:
@@ -82,9 +87,46 @@ def accuracy_missing(model: ModelInfo, *, labelled: bool) -> str:
 
 
 def describe_instances(model: ModelInfo) -> dict[str, list[str]]:
-    """Returns the distinct devices, backends and precisions of the model's workers, in their order."""
+    """Return the distinct devices, backends and precisions of the model's workers, in their order."""
     return {
-        "devices": list(dict.fromkeys(instance.device for instance in model.instances)),
-        "backends": list(dict.fromkeys(instance.backend for instance in model.instances)),
-        "precisions": list(dict.fromkeys(instance.precision for instance in model.instances)),
+        f"{kind}s": list(dict.fromkeys(getattr(instance, kind) for instance in model.instances))
+        for kind in ("device", "backend", "precision")
     }
+
+
+def describe_model(model: ModelInfo) -> dict[str, object]:
+    """Return a model as reports have it."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "crop": model.crop,
+        "classes": model.classes,
+        "max_batch_size": model.max_batch_size,
+        "simulated": is_simulated(model),
+        "caution": model.caution,
+        **describe_instances(model),
+    }
+
+
+def is_repvgg_a0(name: str, *, crop: int, classes: int) -> bool:
+    """Whether a model is the guide's RepVGG-A0, as far as can be told from what a server says of it.
+
+    That is no architecture, so the name must hold it, in any spelling such as repvgg_a0 or RepVGG-A0, and the model
+    must be an ImageNet one of 224 by 224 pixels: another network's figures must never stand in RepVGG's row.
+    """
+    return bool(A0_NAME.search(name)) and (crop, classes) == (IMAGENET_CROP, IMAGENET_CLASSES)
+
+
+def fetch_class_names(address: str, model: ModelInfo) -> dict[int, str]:
+    """Get the names of all classes from a RepServe server, by way of a black image whose answer lists them all.
+
+    Returns:
+        The names by index; empty where the server has none, or is another.
+    """
+    try:
+        with Client(address, timeout=LIST_TIMEOUT) as client:
+            black = np.zeros((model.crop, model.crop, 3), np.uint8)
+            found = client.classify(black, model=model.name, version=model.version, top_k=model.classes)
+    except (ClientError, ValueError):
+        return {}
+    return {ranked.index: ranked.label for ranked in found.predictions[0].classes if ranked.label}

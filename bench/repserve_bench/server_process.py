@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
+from repserve_bench.errors import BenchError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,7 +27,7 @@ POLL_INTERVAL = 0.05
 TAIL_LINES = 15
 
 
-class ServerError(Exception):
+class ServerError(BenchError):
     """The server did not start; the message ends with the last lines of its log."""
 
 
@@ -43,7 +45,7 @@ class ServerSettings:
     """Further arguments."""
 
     def command(self, ready_file: Path) -> list[str]:
-        """Returns the command line."""
+        """Return the command line."""
         command = [
             *(sys.executable, "-m", "repserve_client.cli", "serve"),
             *("--model-repository", str(self.model_repository), "--device", self.device),
@@ -103,7 +105,7 @@ class ServerProcess:
         return self._settings.device
 
     def cpu_seconds(self) -> float:
-        """Returns the CPU time that the server's processes have used so far, ended children included."""
+        """Return the CPU time that the server's processes have used so far, ended children included."""
         if self._process is None:
             return 0.0
         total = 0.0
@@ -116,7 +118,7 @@ class ServerProcess:
         return total
 
     def resident_bytes(self) -> int:
-        """Returns the memory that the server's processes hold now; slots that they share count in each."""
+        """Return the memory that the server's processes hold now; slots that they share count in each."""
         total = 0
         if self._process is not None:
             for process in (psutil.Process(self._process.pid), *self._children(self._process.pid)):
@@ -125,7 +127,7 @@ class ServerProcess:
         return total
 
     def stop(self) -> None:
-        """Ends the server with SIGTERM; kills it and its children when it does not end in time."""
+        """End the server with SIGTERM; kill it and its children when it does not end in time."""
         atexit.unregister(self.stop)
         process, self._process = self._process, None
         if process is not None and process.poll() is None:

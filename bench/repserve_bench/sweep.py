@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
-from repserve_bench.environment import describe_environment
-from repserve_bench.load import LoadError, run_load
+from repserve_bench.column import Column, rich_table
+from repserve_bench.errors import LoadError
+from repserve_bench.figures import SERIES_FIGURES, columns, point_json, report_head
 from repserve_bench.load_options import prepare
-from repserve_bench.progress import make_display
-from repserve_bench.report_file import SCHEMA_VERSION, SWEEP
-from repserve_bench.served_model import describe_instances, is_simulated
+from repserve_bench.measurement import measure
+from repserve_bench.report_file import SWEEP
 from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
 
 if TYPE_CHECKING:
@@ -22,44 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.table import Table
 
     from repserve_bench.load_options import LoadOptions, Prepared
-    from repserve_bench.tally import Tally
 
 DEVICE = "device"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One combination; times in seconds."""
-
-    concurrency: int
-    server: dict[str, str]
-    """Settings of a server that the sweep started, such as max_batch_size; empty for one that ran already."""
-    fps: float
-    p50_seconds: float | None
-    p99_seconds: float | None
-    mean_batch_size: float | None
-    client_cpu_milliseconds: float
-    """For an image, of the load processes."""
-    server_cpu_milliseconds: float | None
-    """For an image, of a server that the sweep started."""
-    stability: str
-    """stable, not stable, or too short to tell."""
-    client_bound: bool
-    failed: int
-    devices: list[str]
-    simulated: bool
-
-    @property
-    def note(self) -> str:
-        """What there is to say against the figures; empty when nothing is."""
-        notes = (
-            ("SIMULATED", self.simulated),
-            (self.stability, self.stability != "stable"),
-            ("client busy", self.client_bound),
-        )
-        return ", ".join(note for note, true in notes if true)
 
 
 @dataclass
@@ -70,25 +34,28 @@ class Sweep:
     """Images, model and how they are sent, of the first server."""
     seconds: float
     """Length of each measurement."""
-    points: list[Point] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Figures, with the settings of a server that the sweep started under ``server``."""
     interrupted: bool = False
     error: str = ""
     """Why the points that are missing could not be measured."""
 
     @property
-    def simulated(self) -> bool:
-        """Whether any point is that of a pretended device."""
-        return any(point.simulated for point in self.points)
-
-    @property
-    def devices(self) -> list[str]:
-        """What the points were measured on."""
-        return list(dict.fromkeys(device for point in self.points for device in point.devices))
-
-    @property
     def failed(self) -> int:
         """Requests that failed at any point."""
-        return sum(point.failed for point in self.points)
+        return sum(point["failed_requests"] for point in self.points)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values; times in seconds."""
+        # The number in flight is each point's own.
+        settings = replace(self.prepared.settings, seconds=self.seconds, concurrency=0)
+        document = report_head(SWEEP, settings, self.prepared.model)
+        document["settings"]["concurrency"] = None
+        document["model"] |= {
+            "simulated": any(point["simulated"] for point in self.points),
+            "devices": list(dict.fromkeys(device for point in self.points for device in point["devices"])),
+        }
+        return {**document, "interrupted": self.interrupted, "error": self.error, "points": self.points}
 
 
 @dataclass(frozen=True)
@@ -109,9 +76,6 @@ class _Condition:
     server: ServerProcess | None = None
     values: dict[str, str] = field(default_factory=dict)
 
-    def describe(self) -> str:
-        return "".join(f"{name} {value}, " for name, value in self.values.items())
-
 
 def sweep(
     load: LoadOptions,
@@ -120,7 +84,7 @@ def sweep(
     seconds: float,
     console: Console,
 ) -> Sweep:
-    """Measures every combination; after Ctrl-C, or an error, what was measured until then is returned.
+    """Measure every combination; after Ctrl-C, or an error, what was measured until then is returned.
 
     Args:
         load: Images, model and how to send.
@@ -137,17 +101,21 @@ def sweep(
     found: Sweep | None = None
     try:
         for condition in _conditions(load, servers):
-            found = found or Sweep(condition.prepared, seconds)
+            prepared = condition.prepared
+            found = found or Sweep(prepared, seconds)
             for concurrency in concurrencies:
-                console.print(f"{condition.describe()}{concurrency} in flight", highlight=False)
-                found.points.append(_measure(condition, concurrency, seconds, console))
+                varied = "".join(f"{name} {value}, " for name, value in condition.values.items())
+                console.print(f"{varied}{concurrency} in flight", highlight=False)
+                settings = replace(prepared.settings, concurrency=concurrency, seconds=seconds, requests=0)
+                point = measure(prepared.dataset, settings, prepared.model, console, condition.server)
+                found.points.append({**point_json(point), "server": condition.values})
     except (LoadError, ServerError, KeyboardInterrupt) as error:
         if found is None or not found.points:
             raise
         found.interrupted = isinstance(error, KeyboardInterrupt)
         found.error = str(error)
     if found is None:
-        raise LoadError("there is nothing to sweep: name at least one value of each setting")
+        raise LoadError("there is nothing to sweep: give at least one value for each setting")
     return found
 
 
@@ -171,121 +139,18 @@ def _conditions(load: LoadOptions, servers: OwnServers | None) -> Iterator[_Cond
             yield _Condition(prepare(replace(load, server=server.address)), server, values)
 
 
-class _ServerMeter:
-    """The CPU time of a server between the first and the last look at a load, so that its warming up does not count."""
-
-    def __init__(self, server: ServerProcess | None) -> None:
-        self._server = server
-        self._readings: list[tuple[int, float]] = []
-
-    def read(self, tally: Tally) -> None:
-        """Notes how many images were answered by now, and for how much CPU time."""
-        if self._server is not None:
-            self._readings = [*self._readings[:1], (tally.images, self._server.cpu_seconds())]
-
-    @property
-    def milliseconds_an_image(self) -> float | None:
-        """CPU time for an image; None where the server is not ours, or too little was seen of it."""
-        if len(self._readings) < 2:  # noqa: PLR2004 - a difference
-            return None
-        (images, cpu), (last_images, last_cpu) = self._readings
-        return 1000 * (last_cpu - cpu) / (last_images - images) if last_images > images else None
+def sweep_columns(document: Mapping[str, Any]) -> tuple[Column, ...]:
+    """Return the columns of a sweep's table: what was varied, and the figures."""
+    varied = document["points"][0]["server"] if document["points"] else {}
+    settings = (Column(f"server/{name}", name.replace("_", " ")) for name in varied)
+    return (*settings, *columns("concurrency"), *SERIES_FIGURES)
 
 
-def _measure(condition: _Condition, concurrency: int, seconds: float, console: Console) -> Point:
-    prepared, server = condition.prepared, condition.server
-    settings = replace(prepared.settings, concurrency=concurrency, seconds=seconds, requests=0)
-    meter = _ServerMeter(server)
-    with make_display(console, requests=0, seconds=seconds, accuracy=False) as display:
-
-        def progress(tally: Tally, elapsed: float) -> None:
-            display(tally, elapsed)
-            meter.read(tally)
-
-        result = run_load(prepared.dataset.samples, settings, progress)
-    if result.interrupted:
-        raise KeyboardInterrupt
-    tally = result.tally
-    return Point(
-        concurrency=concurrency,
-        server=condition.values,
-        fps=result.fps,
-        p50_seconds=tally.percentile(50),
-        p99_seconds=tally.percentile(99),
-        mean_batch_size=tally.mean_batch_size,
-        client_cpu_milliseconds=1000 * result.cpu_seconds / tally.images if tally.images else 0.0,
-        server_cpu_milliseconds=meter.milliseconds_an_image,
-        stability=result.stability.verdict,
-        client_bound=result.client_bound,
-        failed=tally.failed,
-        devices=describe_instances(prepared.model)["devices"],
-        simulated=is_simulated(prepared.model),
+def sweep_table(document: Mapping[str, Any]) -> Table:
+    """Return the points as a table for a terminal; simulated devices are marked."""
+    model = document["model"]
+    title = f"{model['name']} on {', '.join(model['devices']) or 'an unknown device'}"
+    title = (
+        ("SIMULATED: " if model["simulated"] else "") + title + (" (interrupted)" if document["interrupted"] else "")
     )
-
-
-def sweep_table(found: Sweep) -> Table:
-    """Returns the points as a table for a terminal; simulated devices are marked."""
-    title = f"{found.prepared.model.name} at {', '.join(found.devices) or 'a server that does not tell'}"
-    if found.simulated:
-        title = f"SIMULATED: {title}"
-    if found.interrupted:
-        title += " (interrupted)"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    varied = found.points[0].server if found.points else {}
-    for column in (*(name.replace("_", "\n") for name in varied), *COLUMNS):
-        table.add_column(column, justify="right")
-    for point in found.points:
-        table.add_row(*point.server.values(), *(_cell(value) for value in _cells(point)))
-    return table
-
-
-def sweep_json(found: Sweep) -> dict[str, object]:
-    """Returns everything as JSON values; times in seconds."""
-    model = found.prepared.model
-    return {
-        "schema": SWEEP,
-        "schema_version": SCHEMA_VERSION,
-        "environment": describe_environment(),
-        # The number in flight is each point's own.
-        "settings": asdict(replace(found.prepared.settings, seconds=found.seconds)) | {"concurrency": None},
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "simulated": found.simulated,
-            **describe_instances(model),
-            "devices": found.devices,
-        },
-        "interrupted": found.interrupted,
-        "error": found.error,
-        "points": [{**asdict(point), "note": point.note} for point in found.points],
-    }
-
-
-COLUMNS = (
-    *("in\nflight", "fps", "p50\nms", "p99\nms", "mean\nbatch"),
-    *("client\nCPU-ms", "server\nCPU-ms", "failed", "note"),
-)
-
-
-def _cells(point: Point) -> tuple[float | str | None, ...]:
-    return (
-        point.concurrency,
-        round(point.fps, 1),
-        _milliseconds(point.p50_seconds),
-        _milliseconds(point.p99_seconds),
-        point.mean_batch_size,
-        point.client_cpu_milliseconds,
-        point.server_cpu_milliseconds,
-        point.failed,
-        point.note,
-    )
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else 1000 * seconds
-
-
-def _cell(value: float | str | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return rich_table(sweep_columns(document), document["points"], title)

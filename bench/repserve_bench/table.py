@@ -9,25 +9,22 @@ from typing import TYPE_CHECKING
 
 from repserve_bench.dataset import load_dataset
 from repserve_bench.environment import describe_environment
-from repserve_bench.guide_table import NOTES, SIMULATED_PREFIX, SOURCE, MeasuredRow, rich_table, shortfalls
-from repserve_bench.load import LoadError, LoadSettings, run_load
+from repserve_bench.errors import LoadError
+from repserve_bench.figures import run_json
+from repserve_bench.guide_table import SIMULATED_PREFIX, SOURCE, MeasuredRow, guide_tables
+from repserve_bench.load import LoadSettings
+from repserve_bench.measurement import measure
 from repserve_bench.payloads import InputSettings
-from repserve_bench.progress import make_display
-from repserve_bench.served_model import NO_LABELS, choose_model, is_simulated, list_models
+from repserve_bench.report_file import SCHEMA_VERSION, TABLE
+from repserve_bench.served_model import accuracy_missing, choose_model, list_models
 from repserve_bench.server_process import ServerProcess, ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
     from repserve_bench.dataset import Dataset
-    from repserve_bench.load import LoadResult
-    from repserve_client.results import ModelInfo
 
 MAX_BATCHES = (1, 16)
-NOT_MEASURED_RANDOM = "none: random weights"
-NOT_MEASURED_SIMULATED = "none: SIMULATED"
 LEAST_IMAGES = 16
 LEAST_REQUESTS = 4
 BUNDLED_IMAGES = Path("repvgg_digits", "validation", "images")
@@ -57,10 +54,10 @@ class TableResult:
     interrupted: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """Returns the rows and the environment as JSON values."""
+        """Return the rows and the environment as JSON values."""
         return {
-            "schema": "repserve.bench.table",
-            "schema_version": 1,
+            "schema": TABLE,
+            "schema_version": SCHEMA_VERSION,
             "environment": describe_environment(),
             "published_source": SOURCE,
             "failed_requests": self.failed,
@@ -70,7 +67,7 @@ class TableResult:
 
 
 def measure_table(settings: TableSettings, console: Console) -> TableResult:
-    """Measures and prints the table.
+    """Measure and print the table.
 
     Raises:
         DatasetError: There are no images, or none in common with the labels.
@@ -82,32 +79,27 @@ def measure_table(settings: TableSettings, console: Console) -> TableResult:
     kilobytes = sum(sample.path.stat().st_size for sample in dataset.samples) / len(dataset.samples) / 1000
     console.print(f"Images: {dataset.describe()}, {kilobytes:.0f} kB on average, from {images}", highlight=False)
     result = TableResult()
-    for device, max_batch_size in product(settings.devices, MAX_BATCHES):
-        row, outcome = _measure(settings, dataset, device, max_batch_size, console)
-        result.rows.append(row)
-        result.failed += outcome.tally.failed
-        result.interrupted = outcome.interrupted
-        if result.interrupted:
-            break
+    try:
+        for device, max_batch_size in product(settings.devices, MAX_BATCHES):
+            row, failed = _measure(settings, dataset, device, max_batch_size, console)
+            result.rows.append(row)
+            result.failed += failed
+    except KeyboardInterrupt:
+        if not result.rows:
+            raise
+        result.interrupted = True
     console.print()
-    print_table(result.rows, console)
+    for table in guide_tables(result.rows):
+        table.print(console)
     return result
 
 
-def print_table(rows: Sequence[MeasuredRow], console: Console) -> None:
-    """Prints the table with its notes."""
-    console.print(rich_table(rows))
-    console.print()
-    for note in (*NOTES, *shortfalls(rows)):
-        console.print(note, highlight=False)
-
-
 def load_settings(address: str, device: str, max_batch_size: int, settings: TableSettings) -> LoadSettings:
-    """Chooses the load that fills a device: images for two batches in flight, at least 16 in four requests.
+    """Choose the load that fills a device: images for two batches in flight, at least 16 in four requests.
 
     A device that takes half a millisecond an image is not filled by fewer, since a request takes several.
 
-    Simulated devices get as many cropped images a request as a batch has, since a machine that has no such
+    Simulated devices get as many cropped images per request as a batch has, since a machine that has no such
     device cannot decode for one either.
     """
     pixels = device.startswith(SIMULATED_PREFIX)
@@ -120,22 +112,9 @@ def load_settings(address: str, device: str, max_batch_size: int, settings: Tabl
     )
 
 
-def missing_accuracy(model: ModelInfo, dataset: Dataset) -> str:
-    """Says why no accuracy can be measured; empty when it can."""
-    if is_simulated(model):
-        return NOT_MEASURED_SIMULATED
-    if model.caution:
-        return NOT_MEASURED_RANDOM
-    return "" if dataset.labelled else NO_LABELS
-
-
 def _measure(
-    settings: TableSettings,
-    dataset: Dataset,
-    device: str,
-    max_batch_size: int,
-    console: Console,
-) -> tuple[MeasuredRow, LoadResult]:
+    settings: TableSettings, dataset: Dataset, device: str, max_batch_size: int, console: Console
+) -> tuple[MeasuredRow, int]:
     server_settings = ServerSettings(
         model_repository=settings.model_repository,
         device=device,
@@ -151,35 +130,24 @@ def _measure(
                 "set max_batch_size in its model.toml"
             )
         load = load_settings(server.address, device, max_batch_size, settings)
-        missing = missing_accuracy(model, dataset)
-        requests = 0 if missing else len(dataset.samples)
-        load = replace(load, requests=requests, input=replace(load.input, crop=model.crop, resize=model.resize))
+        accuracy = not accuracy_missing(model, labelled=dataset.labelled)
+        load = replace(
+            load,
+            requests=len(dataset.samples) if accuracy else 0,
+            input=replace(load.input, crop=model.crop, resize=model.resize),
+        )
         console.print(_announce(device, max_batch_size, load), highlight=False)
-        with make_display(console, requests=requests, seconds=settings.seconds, accuracy=not missing) as display:
-            outcome = run_load(dataset.samples, load, display)
-    if not outcome.tally.images:
-        raise LoadError(f"no image was answered on {device} at max batch {max_batch_size}: {outcome.tally.failures}")
-    return _row(device, max_batch_size, model, outcome, missing), outcome
+        found = measure(dataset, load, model, console)
+    if not found.tally.images:
+        raise LoadError(f"no image was answered on {device} at max batch size {max_batch_size}: {found.tally.failures}")
+    row = MeasuredRow.from_document(run_json(found))
+    # What the server was started for: a model of one fixed size may list another.
+    return replace(row, max_batch_size=max_batch_size), found.tally.failed
 
 
 def _announce(device: str, max_batch_size: int, load: LoadSettings) -> str:
     sent = "encoded images"
     if load.input.pixels:
         count = load.input.images_per_request
-        sent = f"cropped pixels, {count} image{'s' if count > 1 else ''} a request"
-    return f"{device} at max batch {max_batch_size}: {sent}, {load.concurrency} requests in flight"
-
-
-def _row(device: str, max_batch_size: int, model: ModelInfo, outcome: LoadResult, missing: str) -> MeasuredRow:
-    instance = model.instances[0]
-    return MeasuredRow(
-        device=device,
-        backend=instance.backend,
-        precision=instance.precision,
-        model=model.name,
-        max_batch_size=max_batch_size,
-        fps=outcome.fps,
-        simulated=is_simulated(model),
-        top1=None if missing else outcome.tally.accuracy.top1,
-        top1_missing=missing,
-    )
+        sent = f"cropped pixels, {count} image{'s' if count > 1 else ''} per request"
+    return f"{device} at max batch size {max_batch_size}: {sent}, {load.concurrency} requests in flight"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from repserve_bench.accuracy import Accuracy
+
+BINS_PER_DECADE = 20
+SHORTEST_EXPONENT = -6
+LONGEST_EXPONENT = 4
 
 
 def _seconds() -> array[float]:
@@ -62,7 +66,7 @@ class Tally:
         return self.requests - self.statuses["OK"]
 
     def give_up(self, due: float, now: float) -> None:
-        """Counts how long a request that was due then has waited without an answer."""
+        """Count how long a request that was due then has waited without an answer."""
         self.given_up.append(now - due)
         self.given_up_at.append(now)
 
@@ -78,30 +82,23 @@ class Tally:
         return sum(size * count for size, count in self.batch_sizes.items()) / images if images else None
 
     def merge(self, other: Tally) -> None:
-        """Adds the counts and samples of another part."""
-        self.requests += other.requests
-        self.images += other.images
-        self.latencies.extend(other.latencies)
-        self.ended.extend(other.ended)
-        self.given_up.extend(other.given_up)
-        self.given_up_at.extend(other.given_up_at)
-        self.unanswered += other.unanswered
-        self.send_lag_seconds += other.send_lag_seconds
-        self.worst_send_lag = max(self.worst_send_lag, other.worst_send_lag)
-        self.worst_hold = max(self.worst_hold, other.worst_hold)
-        self.statuses.update(other.statuses)
-        self.retries.update(other.retries)
-        self.failures = other.failures | self.failures
+        """Add the counts and samples of another part."""
+        worst = {name: max(getattr(self, name), getattr(other, name)) for name in ("worst_send_lag", "worst_hold")}
+        failures = other.failures | self.failures
         self.accuracy.merge(other.accuracy)
-        self.changed_answers += other.changed_answers
-        self.versions.update(other.versions)
-        self.batch_sizes.update(other.batch_sizes)
-        self.decode_seconds += other.decode_seconds
-        self.queue_seconds += other.queue_seconds
-        self.compute_seconds += other.compute_seconds
+        for field_ in fields(self):
+            mine, theirs = getattr(self, field_.name), getattr(other, field_.name)
+            match mine:
+                case array():
+                    mine.extend(theirs)
+                case Counter():
+                    mine.update(theirs)
+                case int() | float():
+                    setattr(self, field_.name, mine + theirs)
+        self.failures, self.worst_send_lag, self.worst_hold = failures, worst["worst_send_lag"], worst["worst_hold"]
 
     def percentile(self, percent: float) -> float | None:
-        """Returns the nearest-rank percentile of the latencies in seconds; None without a sample.
+        """Return the nearest-rank percentile of the latencies in seconds; None without a sample.
 
         A request whose time was over counts with that time: left out, a server that stalls would seem quick.
         """
@@ -109,5 +106,24 @@ class Tally:
         return float(np.percentile(np.array(waited), percent, method="inverted_cdf")) if waited else None
 
     def mean_per_image(self, total: float) -> float | None:
-        """Returns ``total``, a stage's seconds, over the answered images; None where the server tells no stages."""
+        """Return ``total``, a stage's seconds, over the answered images; None where the server reports no stages."""
         return total / self.images if self.batch_sizes else None
+
+
+def histogram(latencies: array[float]) -> dict[str, list[float] | list[int]]:
+    """Count latencies in bins of equal ratio, 20 for a factor of ten.
+
+    Returns:
+        ``edges`` in seconds, one more than ``counts``; from the first bin that holds one to the last.
+    """
+    if not latencies:
+        return {"edges": [], "counts": []}
+    bins = BINS_PER_DECADE * (LONGEST_EXPONENT - SHORTEST_EXPONENT) + 1
+    edges = np.logspace(SHORTEST_EXPONENT, LONGEST_EXPONENT, bins)
+    counts, _ = np.histogram(np.clip(np.array(latencies), edges[0], edges[-1]), edges)
+    used = np.flatnonzero(counts)
+    first, last = int(used[0]), int(used[-1]) + 1
+    return {
+        "edges": [float(f"{edge:.4g}") for edge in edges[first : last + 1]],
+        "counts": [int(count) for count in counts[first:last]],
+    }

@@ -58,9 +58,7 @@ class Stability:
     def complaint(self) -> str:
         """Why the run is not called stable; empty when it is."""
         if len(self.last) < COMPARED:
-            return (
-                f"too short to tell: {len(self.windows)} windows of {self.window_seconds:g} s, {COMPARED} are compared"
-            )
+            return f"too short to tell: {len(self.windows)} windows of {self.window_seconds:g} s; {COMPARED} are needed"
         for name, values in (
             ("throughput", [window.per_second for window in self.last]),
             ("p99", [window.p99_seconds or 0.0 for window in self.last]),
@@ -68,20 +66,20 @@ class Stability:
             spread = spread_of(values)
             if spread > TOLERANCE:
                 return (
-                    f"not stable: {name} of the last {COMPARED} windows of {self.window_seconds:g} s is up to "
-                    f"{100 * spread:.0f} % away from its mean, {100 * TOLERANCE:.0f} % are allowed"
+                    f"not stable: {name} of the last {COMPARED} windows of {self.window_seconds:g} s deviates by "
+                    f"up to {100 * spread:.0f} % from its mean; {100 * TOLERANCE:.0f} % is allowed"
                 )
         return ""
 
 
 def spread_of(values: Sequence[float]) -> float:
-    """Returns the largest distance from the mean, as a share of it; infinite where the mean is 0."""
+    """Return the largest distance from the mean, as a share of it; infinite where the mean is 0."""
     mean = sum(values) / len(values)
     return max(abs(value - mean) for value in values) / mean if mean else float("inf")
 
 
 def cut_into_windows(tally: Tally, started: float, elapsed: float, length: float) -> Stability:
-    """Cuts a run into windows; what is left at its end is in none.
+    """Cut a run into windows; what is left at its end is in none.
 
     Args:
         tally: What the run counted.

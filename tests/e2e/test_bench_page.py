@@ -48,7 +48,7 @@ def test_the_page_can_be_followed(tmp_path: Path) -> None:
     assert "Highest rate" in pages
     assert "SingleStream" in pages
     assert "VALID" in pages
-    assert "Figures written to sweep.json" in pages
+    assert "Report written to sweep.json" in pages
     for name in ("report.html", "sweep.html", "all.html", "before.csv"):
         assert (tmp_path / name).stat().st_size > 1000, name
     assert (tmp_path / "mlperf" / "Offline" / "mlperf_log_summary.txt").exists()

@@ -69,7 +69,7 @@ class Point:
         return round(self.images * max(1.0, ((1 - QUIET) / (1 - busiest)) ** 2))
 
     def run(self) -> dict[str, Figures]:
-        """The figures of each policy that is stable here."""
+        """Return the figures of each policy that is stable here."""
         arrivals = poisson_arrivals(self.load * self.device.largest_rate, self.arrivals, self.seed)
         figures = {}
         for name in POLICIES:
@@ -92,12 +92,12 @@ class Comparison:
         return tuple(sorted(self.figures))
 
     def estimate(self, load: float, policy: str, figure: str) -> Estimate | None:
-        """A field of Figures; None where the policy is not stable."""
+        """Return a field of Figures; None where the policy is not stable."""
         samples = self.figures[load].get(policy)
         return None if samples is None else Estimate.of([getattr(sample, figure) for sample in samples])
 
     def best_baseline(self, load: float, figure: str) -> str:
-        """The baseline that has the least of a figure."""
+        """Return the baseline that has the least of a figure."""
         present = [name for name in BASELINES if name in self.figures[load]]
         value = attrgetter(figure)
         return min(present, key=lambda name: sum(value(sample) for sample in self.figures[load][name]))
@@ -113,23 +113,23 @@ class Comparison:
         return Estimate.of([value(ours) / value(theirs) - 1 for ours, theirs in pairs])
 
     def widest_margin(self, policies: Sequence[str]) -> float:
-        """The largest margin of a 99th percentile of these policies, as a share of it."""
+        """Return the largest margin of a 99th percentile of these policies, as a share of it."""
         found = [self.estimate(load, name, "p99") for load in self.loads for name in policies]
         return max(estimate.margin / estimate.mean for estimate in found if estimate is not None)
 
     def worst_excess(self, policy: str, figure: str) -> tuple[Estimate, float]:
-        """The largest excess over the best baseline, and the load where it is."""
+        """Return the largest excess over the best baseline, and the load where it is."""
         return max(((self.excess(load, policy, figure), load) for load in self.loads), key=lambda found: found[0].mean)
 
     def best_gain(self, policy: str, figure: str, baseline: str) -> tuple[Estimate, float]:
-        """The least excess over a baseline (most below zero), and the load where it is."""
+        """Return the least excess over a baseline (most below zero), and the load where it is."""
         loads = [load for load in self.loads if baseline in self.figures[load]]
         found = [(self.excess(load, policy, figure, baseline), load) for load in loads]
         return min(found, key=lambda pair: pair[0].mean)
 
 
 def points(devices: Sequence[Device], loads: Sequence[float], seeds: int, images: int) -> list[Point]:
-    """All that a comparison of these devices needs, the longest first."""
+    """Return all that a comparison of these devices needs, the longest first."""
     return [
         Point(device, load, seed, images)
         for load in sorted(loads)
@@ -139,7 +139,7 @@ def points(devices: Sequence[Device], loads: Sequence[float], seeds: int, images
 
 
 def collect(results: Sequence[tuple[Point, Mapping[str, Figures]]]) -> list[Comparison]:
-    """Sorts results by device, load and policy."""
+    """Sort results by device, load and policy."""
     devices = {point.device.title: point.device for point, _ in results}
     found: dict[str, dict[float, dict[str, list[Figures]]]] = {title: {} for title in devices}
     for point, figures in sorted(results, key=lambda result: result[0].seed):
@@ -150,7 +150,7 @@ def collect(results: Sequence[tuple[Point, Mapping[str, Figures]]]) -> list[Comp
 
 
 def run_points(wanted: Sequence[Point], done: Callable[[], None]) -> list[tuple[Point, dict[str, Figures]]]:
-    """Simulates on all cores; calls ``done`` after each point."""
+    """Simulate on all cores and call ``done`` after each point."""
     results = []
     with ProcessPoolExecutor(available_cpus(), mp_context=multiprocessing.get_context("spawn")) as pool:
         for point, figures in zip(wanted, pool.map(Point.run, wanted), strict=True):

@@ -35,7 +35,7 @@ class Device:
 
 
 def _from_guide(name: str) -> Device:
-    """Published for 1 and 16; the gears between lie on a straight line."""
+    """Take what is published for 1 and 16, and a straight line for the gears between."""
     published = PUBLISHED_DEVICES[name]
     return Device(
         published.title,
@@ -46,7 +46,7 @@ def _from_guide(name: str) -> Device:
 
 
 def _from_model_zoo(chip: str, fps: dict[int, float]) -> Device:
-    """The gears are the sizes that are published; where these are 1 and 16 only, those of a straight line between."""
+    """Take the published sizes for gears; where these are 1 and 16 only, those of a straight line between."""
     seconds = {size: size / rate for size, rate in fps.items()}
     step = (seconds[LARGEST] - seconds[1]) / (LARGEST - 1)
     line = {size: seconds[1] + step * (size - 1) for size in GEARS}

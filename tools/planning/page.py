@@ -34,7 +34,7 @@ class PageError(Exception):
 
 
 def results_text(comparisons: Sequence[Comparison], settings: str) -> str:
-    """The results in Markdown.
+    """Return the results in Markdown.
 
     Args:
         comparisons: of all devices; the first is shown in full.
@@ -45,8 +45,8 @@ def results_text(comparisons: Sequence[Comparison], settings: str) -> str:
     others = [policy for policy in POLICIES if policy != SINGLE]
     known, known_of_singles = (f"{100 * shown.widest_margin(names):.1f} %" for names in (others, [SINGLE]))
     certainty = (
-        f"With 95 % confidence the 99th percentiles are known to {known} or better, those of one by one, which ends "
-        f"near what it can bear, to {known_of_singles}. ± says it for differences, which are known better."
+        f"With 95 % confidence, the 99th percentiles are known to {known} or better, and those of one by one, whose "
+        f"load ends near its capacity, to {known_of_singles}. ± gives it for differences, which are known better."
     )
     planned = {f"{device.chip} 1, 16": device.two_sizes for device in GUIDE_DEVICES}
     planned |= {f"{device.chip} gears": device.gears for device in GUIDE_DEVICES}
@@ -74,7 +74,7 @@ def results_text(comparisons: Sequence[Comparison], settings: str) -> str:
 
 
 def write_results(page: Path, results: str) -> None:
-    """Puts results between the marks of a page.
+    """Put results between the marks of a page.
 
     Raises:
         PageError: The marks are not both there, in this order.

@@ -34,7 +34,7 @@ LATENCIES = {"p99": "99th percentile of the latency, ms", "mean": "Mean latency,
 
 
 def draw(comparison: Comparison, file: Path) -> None:
-    """Draws one device's figures as SVG.
+    """Draw one device's figures as SVG.
 
     Raises:
         OSError: The file cannot be written.

@@ -110,7 +110,7 @@ POLICIES = (PLANNER, PLANNER_GEARS, SOONEST, *BASELINES)
 
 
 def make_policy(name: str, device: Device) -> tuple[Policy, Mapping[int, float]]:
-    """Makes a policy of POLICIES for a device.
+    """Make a policy of POLICIES for a device.
 
     Returns:
         The policy, and the costs of the sizes that it may choose from.

@@ -39,7 +39,7 @@ class Figures:
 
 
 def poisson_arrivals(rate: float, images: int, seed: int) -> NDArray[np.float64]:
-    """Times, in seconds, at which images arrive at random, ``rate`` a second on average.
+    """Return the times, in seconds, at which images arrive at random, ``rate`` a second on average.
 
     The same seed gives the same pattern at every rate, stretched: differences between loads are less noisy.
     """
@@ -47,7 +47,7 @@ def poisson_arrivals(rate: float, images: int, seed: int) -> NDArray[np.float64]
 
 
 def simulate(arrivals: NDArray[np.float64], seconds: Mapping[int, float], policy: Policy) -> Figures:
-    """Runs until every image is answered.
+    """Run until every image is answered.
 
     Args:
         arrivals: float64 [images], when each arrives, in seconds, rising.

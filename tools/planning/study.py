@@ -29,10 +29,18 @@ OUTPUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.command()
-@click.option("--images", type=click.IntRange(1000), default=200_000, show_default=True, help="Images a seed and load.")
-@click.option("--seeds", type=click.IntRange(2, MOST_SEEDS), default=5, show_default=True, help="Repetitions.")
-@click.option("--page", type=OUTPUT_FILE, default=Path("docs/planner.md"), show_default=True, help="Gets the tables.")
-@click.option("--plot", type=OUTPUT_FILE, default=Path("docs/planner.svg"), show_default=True, help="Gets the plot.")
+@click.option(
+    "--images", type=click.IntRange(1000), default=200_000, show_default=True, help="Images per seed and load."
+)
+@click.option(
+    "--seeds", type=click.IntRange(2, MOST_SEEDS), default=5, show_default=True, help="Number of repetitions."
+)
+@click.option(
+    "--page", type=OUTPUT_FILE, default=Path("docs/planner.md"), show_default=True, help="Page to write the tables to."
+)
+@click.option(
+    "--plot", type=OUTPUT_FILE, default=Path("docs/planner.svg"), show_default=True, help="File to write the plot to."
+)
 def main(*, images: int, seeds: int, page: Path, plot: Path) -> None:
     """Compare the planner with other policies on published costs. SIMULATED; takes minutes.
 
@@ -57,7 +65,7 @@ def main(*, images: int, seeds: int, page: Path, plot: Path) -> None:
 
 
 def compare(images: int, seeds: int, console: Console) -> list[Comparison]:
-    """Simulates every device at every load; see Point."""
+    """Simulate every device at every load; see Point."""
     wanted = points(DEVICES, LOADS, seeds, images)
     with Progress(
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
@@ -67,7 +75,7 @@ def compare(images: int, seeds: int, console: Console) -> list[Comparison]:
 
 
 def print_tables(comparisons: list[Comparison], console: Console) -> None:
-    """Prints what a reader at a terminal wants to see; the page has more."""
+    """Print what a reader at a terminal wants to see; the page has more."""
     shown = comparisons[0]
     name = f"{shown.device.title}, SIMULATED"
     for title, rows in (

@@ -24,7 +24,7 @@ Rows = list[list[str]]
 
 
 def latency_rows(comparison: Comparison, figure: str) -> Rows:
-    """A row for each load: milliseconds by policy, and how far the planner is above or below the best baseline."""
+    """Return a row for each load: milliseconds by policy, and the planner's distance from the best baseline."""
     rows = [["load", "images/s", *POLICIES, *(f"{name} against best" for name in COMPARED)]]
     for load in comparison.loads:
         found = [comparison.estimate(load, name, figure) for name in POLICIES]
@@ -35,7 +35,7 @@ def latency_rows(comparison: Comparison, figure: str) -> Rows:
 
 
 def share_rows(comparison: Comparison, figure: str) -> Rows:
-    """A row for each load: a figure that is a share by policy, in percent."""
+    """Return a row for each load: a figure that is a share by policy, in percent."""
     rows = [["load", "images/s", *POLICIES]]
     for load in comparison.loads:
         found = [comparison.estimate(load, name, figure) for name in POLICIES]
@@ -45,7 +45,7 @@ def share_rows(comparison: Comparison, figure: str) -> Rows:
 
 
 def batch_rows(comparison: Comparison) -> Rows:
-    """A row for each load: images in a run by policy."""
+    """Return a row for each load: images in a run by policy."""
     rows = [["load", "images/s", *POLICIES]]
     for load in comparison.loads:
         found = [comparison.estimate(load, name, "mean_batch") for name in POLICIES]
@@ -55,7 +55,7 @@ def batch_rows(comparison: Comparison) -> Rows:
 
 
 def rule_rows(comparisons: Sequence[Comparison]) -> Rows:
-    """For each device the worst 99th percentile against the best baseline's, and where."""
+    """Return for each device the worst 99th percentile against the best baseline's, and where."""
     names = (*COMPARED, SOONEST)
     rows = [["device", *names]]
     for comparison in comparisons:
@@ -65,7 +65,7 @@ def rule_rows(comparisons: Sequence[Comparison]) -> Rows:
 
 
 def gain_rows(comparison: Comparison) -> Rows:
-    """For each baseline where the planner's 99th percentile is furthest below its."""
+    """Return for each baseline where the planner's 99th percentile is furthest below its."""
     rows = [["against", *COMPARED]]
     for baseline in BASELINES:
         best = [comparison.best_gain(name, "p99", baseline) for name in COMPARED]
@@ -74,7 +74,7 @@ def gain_rows(comparison: Comparison) -> Rows:
 
 
 def plan_rows(columns: Mapping[str, Mapping[int, float]], counts: Sequence[int]) -> Rows:
-    """For each number of waiting images the runs that are planned, and those at half load where they differ.
+    """Return for each number of waiting images the runs that are planned, and those at half load where they differ.
 
     Args:
         columns: costs of each size, by heading.
@@ -92,7 +92,7 @@ def plan_rows(columns: Mapping[str, Mapping[int, float]], counts: Sequence[int])
 
 
 def planned_runs(costs: BatchCosts, waiting: int, load: float) -> str:
-    """The sizes that are run one after another until nothing waits, if nothing else arrives: ``16 + 3 x 1``.
+    """Return the sizes that are run one after another until nothing waits, if nothing else arrives: ``16 + 3 x 1``.
 
     Args:
         costs: of the device.

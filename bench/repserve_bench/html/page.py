@@ -1,4 +1,4 @@
-"""Puts reports of the bench into one HTML file that needs no network."""
+"""Put reports of the bench into one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -7,26 +7,47 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repserve_bench.guide_table import COLUMNS, NOTES, MeasuredRow, shortfalls, table_cells
+from repserve_bench.column import PERCENT, list_figures
+from repserve_bench.figures import RUN_FIGURES, columns
+from repserve_bench.guide_table import GUIDE_BATCHES, MeasuredRow, guide_tables
 from repserve_bench.html import plots
-from repserve_bench.report_file import MLPERF, RUN, SATURATE, SWEEP, TABLE
+from repserve_bench.mlperf.logs import SCENARIO_COLUMNS
+from repserve_bench.report_file import MLPERF, RUN, SATURATE, SWEEP, TABLE, write_json
+from repserve_bench.saturation import SATURATION_COLUMNS, by_rate
+from repserve_bench.sweep import sweep_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
 
 TEMPLATE = "page.html.j2"
 THUMBNAIL = 112
 """Side in pixels of the pictures of mistakes."""
 SHOWN_CLASSES = 20
 """Classes in the table of accuracies: those with the lowest."""
-REST = "reply, gRPC, waiting for a thread"
-GUIDE_BATCHES = (1, 16)
-GUIDE_CROP = 224
-GUIDE_CLASSES = 1000
+REST = "network, gRPC, threads"
+TILES = columns(
+    *("fps", "latency_seconds/p50", "latency_seconds/p99", "accuracy/top1", "accuracy/top5"),
+    *("failed_requests", "mean_batch_size", "client/cpu_milliseconds_per_request"),
+)
+
+
+def write_report(document: dict[str, Any], output: Path, html: Path | None, console: Console) -> None:
+    """Write a report as JSON and, where asked for, as HTML, and print where.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    write_json(output, document)
+    console.print(f"Report written to {output}", highlight=False, soft_wrap=True)
+    if html is not None:
+        write_page(html, [document])
+        console.print(f"HTML report written to {html}", highlight=False, soft_wrap=True)
 
 
 def write_page(file: Path, documents: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the reports as one page.
+    """Write the reports as one page.
 
     Args:
         file: The HTML file.
@@ -39,13 +60,13 @@ def write_page(file: Path, documents: Sequence[Mapping[str, Any]]) -> None:
 
 
 def render(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the page's HTML."""
+    """Return the page's HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"ms": _milliseconds, "percent": _percent, "number": _number}
+    environment.filters["percent"] = PERCENT.text
     runs = [_run(document) for document in documents if document["schema"] == RUN]
     return environment.get_template(TEMPLATE).render(
         title=_title(documents),
@@ -53,8 +74,8 @@ def render(documents: Sequence[Mapping[str, Any]]) -> str:
         runs=runs,
         sweeps=[_sweep(document) for document in documents if document["schema"] == SWEEP],
         saturations=[_saturation(document) for document in documents if document["schema"] == SATURATE],
-        mlperf=[document for document in documents if document["schema"] == MLPERF],
-        guide=_guide(documents),
+        mlperf=[_mlperf(document) for document in documents if document["schema"] == MLPERF],
+        guide=guide_tables(_measured_rows(documents)),
         environments=_environments(documents),
     )
 
@@ -72,7 +93,7 @@ def _simulated(document: Mapping[str, Any]) -> bool:
 
 def _run(document: Mapping[str, Any]) -> dict[str, Any]:
     histogram, stability = document["latency_histogram"], document["stability"]
-    pictures = {}
+    pictures: dict[str, plots.Picture] = {}
     if histogram["counts"]:
         pictures["latency"] = plots.latency_histogram(
             histogram["edges"], histogram["counts"], document["latency_seconds"]
@@ -88,6 +109,8 @@ def _run(document: Mapping[str, Any]) -> dict[str, Any]:
     classes = sorted(accuracy.get("classes", ()), key=lambda entry: (entry["top1"], entry["index"]))
     return {
         "document": document,
+        "figures": list_figures(RUN_FIGURES, document),
+        "tiles": [(column.heading, column.text(document)) for column in TILES],
         "pictures": pictures,
         "classes": classes[:SHOWN_CLASSES],
         "all_classes": len(classes),
@@ -103,53 +126,35 @@ def _sweep(document: Mapping[str, Any]) -> dict[str, Any]:
         name = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point["server"].items())
         name = f"{name} SIMULATED".strip() if point["simulated"] else name
         series.setdefault(name, []).append(point)
-    return {
-        "document": document,
-        "series": series,
-        "varied": any(series),
-        "picture": plots.throughput_latency(series),
-    }
+    return {"document": document, "columns": sweep_columns(document), "picture": plots.throughput_latency(series)}
 
 
 def _saturation(document: Mapping[str, Any]) -> dict[str, Any]:
-    steps = sorted(document["steps"], key=lambda step: float(step["rate"]))
+    steps = by_rate(document)
     picture = plots.saturation(steps, document["p99_bound_seconds"])
-    return {"document": document, "steps": steps, "picture": picture}
+    return {"document": document, "columns": SATURATION_COLUMNS, "steps": steps, "picture": picture}
 
 
-def _guide(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    rows = list(_measured_rows(documents))
-    return {"columns": COLUMNS, "rows": table_cells(rows), "notes": [*NOTES, *shortfalls(rows)]}
+def _mlperf(document: Mapping[str, Any]) -> dict[str, Any]:
+    remarks = any(row["remark"] for row in document["scenarios"])
+    shown = [column for column in SCENARIO_COLUMNS if column.heading and (remarks or column.key != "remark")]
+    return {"document": document, "columns": shown}
 
 
-def _measured_rows(documents: Sequence[Mapping[str, Any]]) -> Iterator[MeasuredRow]:
+def _measured_rows(documents: Sequence[Mapping[str, Any]]) -> list[MeasuredRow]:
+    """Return what belongs into the guide's table: all that 'bench table' measured, and runs on a RepVGG-A0."""
+    found = []
     for document in documents:
         if document["schema"] == TABLE:
-            yield from (MeasuredRow(**row) for row in document["rows"])
-        elif document["schema"] == RUN and _comparable(document["model"]):
-            model, accuracy = document["model"], document["accuracy"]
-            yield MeasuredRow(
-                device=", ".join(model["devices"]),
-                backend=", ".join(model["backends"]),
-                precision=", ".join(model["precisions"]),
-                model=model["name"],
-                max_batch_size=model["max_batch_size"],
-                fps=document["fps"],
-                simulated=model["simulated"],
-                top1=accuracy["top1"],
-                top1_missing=accuracy.get("missing", "no labelled image was answered"),
-            )
-
-
-def _comparable(model: Mapping[str, Any]) -> bool:
-    """Says whether a run belongs beside the guide's figures, which are those of an ImageNet model at 224 by 224."""
-    return (
-        model["max_batch_size"] in GUIDE_BATCHES and model["crop"] == GUIDE_CROP and model["classes"] == GUIDE_CLASSES
-    )
+            found += [MeasuredRow(**row) for row in document["rows"]]
+        elif document["schema"] == RUN:
+            row = MeasuredRow.from_document(document)
+            found += [row] if row.repvgg_a0 and row.max_batch_size in GUIDE_BATCHES else []
+    return found
 
 
 def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], list[str]]]:
-    """Returns each environment once, with the dates of what was measured in it."""
+    """Return each environment once, with the dates of what was measured in it."""
     found: list[tuple[dict[str, str], list[str]]] = []
     for document in documents:
         environment = dict(document["environment"])
@@ -168,16 +173,16 @@ def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str
 
 
 def _server(document: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what answered, as far as it tells; the rest of the environment is the client's."""
+    """Return what answered, as far as it tells; the rest of the environment is the client's."""
     if document["schema"] == TABLE:
         return {}
     model = document["model"]
     runs_on = [", ".join(model[name]) for name in ("devices", "backends", "precisions") if model.get(name)]
-    return {"server": document["settings"]["address"], "device": " · ".join(runs_on) or "the server does not tell"}
+    return {"server": document["settings"]["address"], "device": " · ".join(runs_on) or "unknown"}
 
 
 def thumbnail(path: Path) -> str:
-    """Returns a small picture of an image file as a ``data:`` URL; empty when the file cannot be shown."""
+    """Return a small picture of an image file as a ``data:`` URL; empty when the file cannot be shown."""
     from PIL import Image
 
     try:
@@ -189,15 +194,3 @@ def thumbnail(path: Path) -> str:
     content = io.BytesIO()
     small.save(content, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:.2f} ms"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"

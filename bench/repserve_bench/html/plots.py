@@ -31,17 +31,17 @@ class Picture:
 
 
 def throughput_latency(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
-    """Draws p99 and p50 over throughput: a curve for each server, a point for each concurrency."""
+    """Draw p99 and p50 over throughput: a curve for each server, a point for each concurrency."""
     with _drawing() as (axes, picture):
         for (name, points), colour in zip(series.items(), _colours(), strict=False):
-            found = [point for point in points if point["p99_seconds"] is not None]
+            found = [point for point in points if point["latency_seconds"]["p99"] is not None]
             fps = [point["fps"] for point in found]
             for percentile, style in (("p99", "-o"), ("p50", ":o")):
-                values = [1000 * point[f"{percentile}_seconds"] for point in found]
+                values = [1000 * point["latency_seconds"][percentile] for point in found]
                 label = f"{name} {percentile}".strip()
                 axes.plot(fps, values, style, color=colour, markersize=3.5, linewidth=1.6, label=label)
             for point in found:
-                place = (point["fps"], 1000 * point["p99_seconds"])
+                place = (point["fps"], 1000 * point["latency_seconds"]["p99"])
                 axes.annotate(f"{point['concurrency']}", place, (3, 4), textcoords="offset points", fontsize=7)
         axes.set_yscale("log")
         axes.set_xlim(left=0)
@@ -54,14 +54,18 @@ def throughput_latency(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pic
 
 
 def saturation(steps: Sequence[Mapping[str, Any]], bound: float) -> Picture:
-    """Draws the p99 of each rate that was tried, against the bound."""
+    """Draw the p99 of each rate that was tried, against the bound."""
     with _drawing() as (axes, picture):
         for passed, colour, marker, label in (
             (True, COLOURS[0], "o", "passed"),
             (False, COLOURS[1], "x", "did not pass"),
         ):
-            found = [step for step in steps if (not step["complaint"]) == passed and step["p99_seconds"] is not None]
-            rates, values = [step["rate"] for step in found], [1000 * step["p99_seconds"] for step in found]
+            found = [
+                step
+                for step in steps
+                if (not step["complaint"]) == passed and step["latency_seconds"]["p99"] is not None
+            ]
+            rates, values = [step["rate"] for step in found], [1000 * step["latency_seconds"]["p99"] for step in found]
             axes.plot(rates, values, marker, color=colour, label=label, linestyle="none")
         axes.axhline(1000 * bound, color="#777777", linestyle="--", linewidth=1, label=f"bound, {1000 * bound:g} ms")
         axes.set_yscale("log")
@@ -76,7 +80,7 @@ def saturation(steps: Sequence[Mapping[str, Any]], bound: float) -> Picture:
 def latency_histogram(
     edges: Sequence[float], counts: Sequence[int], percentiles: Mapping[str, float | None]
 ) -> Picture:
-    """Draws how many requests took how long, with the p50 and the p99 marked."""
+    """Draw how many requests took how long, with the p50 and the p99 marked."""
     with _drawing() as (axes, picture):
         milliseconds = [1000 * edge for edge in edges]
         axes.stairs(counts, milliseconds, fill=True, color=COLOURS[5])
@@ -94,7 +98,7 @@ def latency_histogram(
 
 
 def windows(found: Sequence[Mapping[str, Any]], length: float) -> Picture:
-    """Draws throughput and p99 over time."""
+    """Draw throughput and p99 over time."""
     with _drawing() as (axes, picture):
         times = [length * (number + 1) for number in range(len(found))]
         lines = axes.plot(
@@ -114,7 +118,7 @@ def windows(found: Sequence[Mapping[str, Any]], length: float) -> Picture:
 
 
 def batch_sizes(counts: Mapping[str, int]) -> Picture:
-    """Draws the share of the images by the size of the batch they rode in."""
+    """Draw the share of the images by the size of the batch they rode in."""
     with _drawing() as (axes, picture):
         total = sum(counts.values())
         axes.bar([int(size) for size in counts], [100 * count / total for count in counts.values()], color=COLOURS[0])
@@ -125,7 +129,7 @@ def batch_sizes(counts: Mapping[str, int]) -> Picture:
 
 
 def stages(seconds: Mapping[str, float]) -> Picture:
-    """Draws where the mean latency goes."""
+    """Draw where the mean latency goes."""
     with _drawing(height=1.7) as (axes, picture):
         left = 0.0
         for (name, value), colour in zip(seconds.items(), _colours(), strict=False):
@@ -174,7 +178,7 @@ def _drawing(height: float = SIZE[1]) -> Iterator[tuple[Axes, _Finish]]:
 
 
 def _plain_ticks(axes: Axes, which: str = "y") -> None:
-    """Writes the numbers of a logarithmic axis as people do, also between powers of ten."""
+    """Write the numbers of a logarithmic axis as people do, also between powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis = axes.yaxis if which == "y" else axes.xaxis

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from repserve_bench.load import LoadError
+from repserve_bench.column import COUNT, MILLISECONDS, NUMBER, PERCENT, Column
+from repserve_bench.errors import LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,20 @@ METRICS: Mapping[ScenarioName, tuple[str, str, float]] = {
     "Server": ("queries/s", "result_completed_samples_per_sec", 1.0),
 }
 """What a scenario is measured by, in MLPerf's rules: name with unit, key in the detail log, factor to the unit."""
+SCENARIO_COLUMNS = (
+    Column("scenario", "scenario", "scenario"),
+    Column("result", "result", lambda found: VALID if found.valid else INVALID),
+    Column("metric", "metric", "outcome.metric"),
+    Column("value", "value", "outcome.value", NUMBER),
+    Column("p99_seconds", "p99 of an image", "outcome.p99_seconds", MILLISECONDS),
+    Column("queries", "queries", "outcome.queries", COUNT),
+    Column("top1", "top-1", "top1", PERCENT),
+    Column("failed_requests", "failed", "finished.failed", COUNT),
+    Column("remark", "remark", "remark"),
+    Column("conditions", get=lambda found: asdict(found.conditions)),
+    Column("logs", get=lambda found: str(found.logs)),
+)
+"""What came of a scenario, a ScenarioResult: its JSON and its tables."""
 P99_KEY = "result_99.00_percentile_latency_ns"
 
 
@@ -44,7 +59,7 @@ class Outcome:
 
 
 def read_outcome(folder: Path, scenario: ScenarioName) -> Outcome:
-    """Reads the verdict of a performance run.
+    """Read the verdict of a performance run.
 
     Raises:
         LoadError: LoadGen left no verdict.
@@ -67,7 +82,7 @@ def read_outcome(folder: Path, scenario: ScenarioName) -> Outcome:
 
 
 def read_top1(folder: Path, labels: Sequence[int | None]) -> float | None:
-    """Counts the right answers of an accuracy run.
+    """Count the right answers of an accuracy run.
 
     Args:
         folder: LoadGen's logs.
@@ -89,7 +104,7 @@ def read_top1(folder: Path, labels: Sequence[int | None]) -> float | None:
 
 
 def _class_index(data: str) -> int:
-    """Reads the int32 that the system under test answered."""
+    """Read the int32 that the system under test answered."""
     return int.from_bytes(bytes.fromhex(data), "little", signed=True)
 
 

@@ -2,72 +2,35 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import sys
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, cast
 
-from repserve_bench.load import LoadError
-from repserve_bench.mlperf.scenario import LOADED_SAMPLES, test_settings
+from repserve_bench.child_process import ChildProcess, Failed
+from repserve_bench.mlperf.scenario import LOADED_SAMPLES, Finished, ScenarioJob, test_settings
 from repserve_bench.payloads import PayloadError
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from repserve_bench.mlperf.scenario import ScenarioJob
     from repserve_bench.mlperf.system import SystemUnderTest
-
-EXIT_TIMEOUT = 10.0
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What LoadGen does not log."""
-
-    failed: int
-    """Requests that failed; LoadGen counts them as answered."""
-    failures: dict[str, str]
-    """The first message of each status."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The run could not be made."""
-
-    message: str
 
 
 def run_scenario(job: ScenarioJob) -> Finished:
-    """Runs one scenario; Ctrl-C ends it.
+    """Run one scenario; Ctrl-C ends it.
 
     Raises:
         LoadError: No server answers, an image cannot be read, or the process ended.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(job, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        outcome = ours.recv()
-    except EOFError:
-        process.join(EXIT_TIMEOUT)
-        raise LoadError(f"LoadGen's process ended unexpectedly with exit status {process.exitcode}") from None
-    except KeyboardInterrupt:
-        process.kill()
-        raise
-    finally:
-        process.join(EXIT_TIMEOUT)
-        ours.close()
-    if isinstance(outcome, Failed):
-        raise LoadError(outcome.message)
-    finished: Finished = outcome
-    return finished
+    with ChildProcess("repserve_bench.mlperf.process", job) as process:
+        return cast("Finished", process.receive())
 
 
-def _run(job: ScenarioJob, connection: Connection) -> None:
+def main() -> None:
+    """Run the scenario that comes over the socket."""
     from repserve_bench.mlperf.system import SystemUnderTest
 
+    connection = Connection(int(sys.argv[1]))
+    job: ScenarioJob = connection.recv()
     try:
         with SystemUnderTest(job.load) as system:
             _start(job, system)
@@ -97,4 +60,8 @@ def _start(job: ScenarioJob, system: SystemUnderTest) -> None:
 
 
 def _do_nothing(*_: object) -> None:
-    """Stands in for loading samples, which were made in advance, and for flushing queries, which are sent at once."""
+    """Stand in for loading samples, which were made in advance, and for flushing queries, which are sent at once."""
+
+
+if __name__ == "__main__":
+    main()

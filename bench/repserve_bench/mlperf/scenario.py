@@ -55,8 +55,18 @@ class ScenarioJob:
     """Where and how the images are sent."""
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What LoadGen does not log."""
+
+    failed: int
+    """Requests that failed; LoadGen counts them as answered."""
+    failures: dict[str, str]
+    """The first message of each status."""
+
+
 def test_settings(job: ScenarioJob) -> TestSettings:
-    """Returns LoadGen's settings for a run."""
+    """Return LoadGen's settings for a run."""
     import mlperf_loadgen as loadgen
 
     conditions = job.conditions

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
-from repserve_bench.environment import describe_environment
-from repserve_bench.load import LoadError, make_jobs, run_load
-from repserve_bench.mlperf.logs import INVALID, VALID, Outcome, read_outcome, read_top1
-from repserve_bench.mlperf.process import Finished, run_scenario
-from repserve_bench.mlperf.scenario import Conditions, ScenarioJob
-from repserve_bench.progress import make_display
-from repserve_bench.report_file import MLPERF, SCHEMA_VERSION
-from repserve_bench.served_model import describe_instances, is_simulated
+from repserve_bench.column import make_document, rich_table
+from repserve_bench.errors import LoadError
+from repserve_bench.figures import report_head
+from repserve_bench.load import make_jobs
+from repserve_bench.measurement import measure
+from repserve_bench.mlperf.logs import SCENARIO_COLUMNS, VALID, Outcome, read_outcome, read_top1
+from repserve_bench.mlperf.process import run_scenario
+from repserve_bench.mlperf.scenario import Conditions, Finished, ScenarioJob
+from repserve_bench.report_file import MLPERF
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
+    from rich.table import Table
 
     from repserve_bench.dataset import Sample
     from repserve_bench.load_messages import Job
@@ -63,6 +62,10 @@ class ScenarioResult:
             return f"{self.finished.failed} requests failed, the first with {status}: {message}"
         return self.outcome.remark
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return make_document(SCENARIO_COLUMNS, self)
+
 
 @dataclass
 class Suite:
@@ -83,7 +86,7 @@ def run_suite(
     *,
     accuracy: bool,
 ) -> Suite:
-    """Runs the scenarios; after Ctrl-C, or an error, those that were finished are returned.
+    """Run the scenarios; after Ctrl-C, or an error, those that were finished are returned.
 
     Args:
         prepared: Images, model and how to send.
@@ -99,10 +102,7 @@ def run_suite(
     """
     settings = replace(prepared.settings, seconds=EXPLORING_SECONDS, requests=0)
     console.print(f"Warming up and finding the throughput for {EXPLORING_SECONDS:g} s", highlight=False)
-    with make_display(console, requests=0, seconds=EXPLORING_SECONDS, accuracy=False) as display:
-        explored = run_load(prepared.dataset.samples, settings, display)
-    if explored.interrupted:
-        raise KeyboardInterrupt
+    explored = measure(prepared.dataset, settings, prepared.model, console).result
     if not explored.fps:
         failures = "; ".join(f"{status}: {message}" for status, message in explored.tally.failures.items())
         raise LoadError(f"the server answered nothing: {failures or 'no request came back'}")
@@ -131,7 +131,7 @@ def run_suite(
 def run_until_valid(
     scenario: ScenarioName, conditions: Conditions, load: Job, folder: Path, console: Console
 ) -> Iterator[ScenarioResult]:
-    """Runs a scenario; Server without a rate again and again, with less each time, until it is valid.
+    """Run a scenario; Server without a rate again and again, with less each time, until it is valid.
 
     Yields:
         What came of each run, the last of which counts. Each has a folder of logs of its own.
@@ -157,7 +157,7 @@ def _rates_to_try(scenario: ScenarioName, conditions: Conditions) -> list[float]
 
 
 def with_top1(result: ScenarioResult, load: Job, samples: Sequence[Sample]) -> ScenarioResult:
-    """Runs a scenario once more, with each image once, and counts the right answers.
+    """Run a scenario once more, with each image once, and count the right answers.
 
     A request that fails has no answer that could be right or wrong: it makes the whole scenario invalid.
     """
@@ -169,60 +169,19 @@ def with_top1(result: ScenarioResult, load: Job, samples: Sequence[Sample]) -> S
     return replace(result, top1=read_top1(folder, [sample.label for sample in samples]))
 
 
-def suite_table(suite: Suite, title: str) -> Table:
-    """Returns the results as a table for a terminal."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for column in ("scenario", "result", "metric"):
-        table.add_column(column)
-    for column in ("value", "p99 ms", "queries", "top-1"):
-        table.add_column(column, justify="right")
-    for result in suite.results:
-        outcome = result.outcome
-        table.add_row(
-            result.scenario,
-            VALID if result.valid else INVALID,
-            outcome.metric,
-            "-" if outcome.value is None else f"{outcome.value:.2f}",
-            "-" if outcome.p99_seconds is None else f"{1000 * outcome.p99_seconds:.2f}",
-            f"{outcome.queries}",
-            "-" if result.top1 is None else f"{100 * result.top1:.2f} %",
-            style="" if result.valid else "red",
-        )
-    return table
+def suite_table(document: Mapping[str, Any], title: str) -> Table:
+    """Return the results as a table for a terminal."""
+    shown = [column for column in SCENARIO_COLUMNS if column.heading and column.key != "remark"]
+    return rich_table(shown, document["scenarios"], title, lambda row: "" if row["result"] == VALID else "red")
 
 
-def suite_json(suite: Suite, prepared: Prepared) -> dict[str, object]:
-    """Returns everything as JSON values."""
-    model = prepared.model
+def suite_json(suite: Suite, prepared: Prepared) -> dict[str, Any]:
+    """Return everything as JSON values."""
     return {
-        "schema": MLPERF,
-        "schema_version": SCHEMA_VERSION,
-        "environment": describe_environment(),
-        "settings": asdict(prepared.settings),
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "simulated": is_simulated(model),
-            **describe_instances(model),
-        },
+        **report_head(MLPERF, prepared.settings, prepared.model),
         "interrupted": suite.interrupted,
         "error": suite.error,
-        "scenarios": [
-            {
-                "scenario": result.scenario,
-                "result": VALID if result.valid else INVALID,
-                "remark": result.remark,
-                "conditions": asdict(result.conditions),
-                "logs": str(result.logs),
-                "metric": result.outcome.metric,
-                "value": result.outcome.value,
-                "queries": result.outcome.queries,
-                "p99_seconds": result.outcome.p99_seconds,
-                "failed_requests": result.finished.failed,
-                "top1": result.top1,
-            }
-            for result in suite.results
-        ],
+        "scenarios": [result.to_json() for result in suite.results],
     }
 
 

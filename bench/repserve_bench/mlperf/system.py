@@ -47,7 +47,7 @@ class SystemUnderTest:
         self.failed = 0
 
     def __enter__(self) -> Self:
-        """Prepares the requests and connects.
+        """Prepare the requests and connect.
 
         Raises:
             PayloadError: An image could not be read.
@@ -64,7 +64,7 @@ class SystemUnderTest:
         self._loop.close()
 
     def issue(self, samples: Sequence[QuerySample]) -> None:
-        """Takes a query, at once and on any thread; its samples are answered as the server answers them."""
+        """Take a query, at once and on any thread; its samples are answered as the server answers them."""
         self._loop.call_soon_threadsafe(self._take, samples)
 
     async def _open(self) -> None:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from repserve_bench.dataset import load_dataset
-from repserve_bench.offline.arguments import FILE, FOLDER, NEW_FILE, NEW_FOLDER
+from repserve_bench.offline.command import FILE, FOLDER, NEW_FILE, NEW_FOLDER, end_with, reported
 from repserve_bench.offline.errors import BadImageError, OfflineError
 from repserve_bench.offline.evaluation import evaluate_dumps
 from repserve_bench.offline.files import TENSOR_SUFFIX, stem_of
@@ -19,15 +19,14 @@ from repserve_bench.offline.info import SUFFIXES, InfoEntry, format_info, image_
 from repserve_bench.offline.model_commands import infer, run_all
 from repserve_bench.offline.perf_file import guide_line, read_throughput
 from repserve_bench.offline.preprocess import model_preprocessing, preprocess_images
-from repserve_bench.offline.progress import show_images
-from repserve_bench.offline.reporting import end_with, reported
+from repserve_bench.progress import image_display
 from repserve_server.files import write_whole
 from repserve_server.process import available_cpus
 
 
 @click.group()
 def offline() -> None:
-    """The steps of the RepVGG offline guide, with its arguments and its files; 'all' is the whole chain."""
+    """Run the steps of the RepVGG offline guide, with its arguments and files; 'all' runs the whole chain."""
 
 
 offline.add_command(infer)
@@ -38,8 +37,8 @@ offline.add_command(run_all)
 @click.argument("model")
 @click.argument("source", metavar="IMAGES", type=FOLDER)
 @click.argument("destination", metavar="OUT", type=NEW_FOLDER)
-@click.option("--exact", is_flag=True, help="The same bytes as the guide's script; slower.")
-@click.option("--processes", type=click.IntRange(1), help="Decoding processes; one for each CPU by default.")
+@click.option("--exact", is_flag=True, help="Produce the same bytes as the guide's script (slower).")
+@click.option("--processes", type=click.IntRange(1), help="Number of decoding processes (default: one per CPU).")
 @reported
 def preprocess(*, model: str, source: Path, destination: Path, exact: bool, processes: int | None) -> None:
     """Make a .bin file of each image: raw float32 [3, 224, 224], little-endian, normalised.
@@ -51,17 +50,17 @@ def preprocess(*, model: str, source: Path, destination: Path, exact: bool, proc
     reader = ImageReader(model_preprocessing(model), exact=exact)
     images = [sample.path for sample in load_dataset(source).samples]
     began = time.monotonic()
-    with show_images(Console(), "preprocess", len(images)) as progress:
+    with image_display(Console(), "preprocess", len(images)) as advance:
         problems = preprocess_images(
-            images, destination, reader, processes=processes or available_cpus(), advance=progress.advance
+            images, destination, reader, processes=processes or available_cpus(), advance=advance
         )
     seconds = time.monotonic() - began
     click.echo(f"{len(images) - len(problems)} of {len(images)} images written to {destination} in {seconds:.1f} s")
     others = _other_tensors(destination, images)
     if others:
         click.echo(
-            f"{destination} also holds {others} {TENSOR_SUFFIX} files that are of none of these images; the next step "
-            "would take them too",
+            f"{destination} also holds {others} {TENSOR_SUFFIX} files that belong to none of these images; the next "
+            "step would use them too",
             err=True,
         )
     end_with(problems)

@@ -23,12 +23,12 @@ FIRST_OUTPUT = 1
 
 
 def dump_folder_name(device: int) -> str:
-    """Returns the name that the benchmark tool gives the folder."""
+    """Return the name that the benchmark tool gives the folder."""
     return f"dumpOutput_device{device}"
 
 
 def simulated_note(folder: Path) -> Path:
-    """Returns the file beside a dump folder that says that its scores are a simulated device's.
+    """Return the file beside a dump folder that says that its scores are a simulated device's.
 
     It cannot be in the folder: the guide's script takes every file there for a dump.
     """
@@ -53,7 +53,7 @@ class DumpWriter:
         self._lock = -1
 
     def __enter__(self) -> Self:
-        """Makes room.
+        """Make room.
 
         Raises:
             OfflineError: The folder holds something else than dumps, or another run writes there.
@@ -86,14 +86,14 @@ class DumpWriter:
     def _put_in_place(self) -> None:
         note = simulated_note(self.folder)
         if self._simulated:
-            write_whole(note, f"{self._simulated} is simulated and makes its scores up.\n".encode())
+            write_whole(note, f"{self._simulated} is simulated: its scores are made up.\n".encode())
         remove_dumps(self.folder)
         self._partial.rename(self.folder)
         if not self._simulated:
             note.unlink(missing_ok=True)
 
     def write(self, stem: str, scores: NDArray[np.float32]) -> None:
-        """Writes the scores of one image, [classes].
+        """Write the scores of one image, [classes].
 
         Raises:
             OSError: The file cannot be written.
@@ -104,12 +104,12 @@ class DumpWriter:
 
 
 def format_scores(scores: NDArray[np.float32]) -> bytes:
-    """Returns scores as one line of text, single blanks between; nine digits tell any two float32 apart."""
+    """Return scores as one line of text, single blanks between; nine digits tell any two float32 apart."""
     return (" ".join(["%.9g"] * len(scores)) % tuple(scores.tolist()) + "\n").encode("ascii")
 
 
 def remove_dumps(folder: Path) -> None:
-    """Removes what an earlier run left, if that is dumps and nothing else; does nothing where there is no folder.
+    """Remove what an earlier run left, if that is dumps and nothing else; do nothing where there is no folder.
 
     Raises:
         OfflineError: There is something that is no dump; then nothing is removed.
@@ -121,7 +121,7 @@ def remove_dumps(folder: Path) -> None:
 
 
 def check_dumps(folder: Path) -> None:
-    """Makes sure that a folder, if it is there, holds dumps and nothing else.
+    """Make sure that a folder, if it is there, holds dumps and nothing else.
 
     Raises:
         OfflineError: There is something that is no dump.
@@ -129,13 +129,13 @@ def check_dumps(folder: Path) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise OfflineError(f"{folder} is no folder; move it away, or choose another place with --output")
+        raise OfflineError(f"{folder} is not a folder; move it away, or choose another place with --output")
     with os.scandir(folder) as entries:
         strangers = sorted(e.name for e in entries if not (e.is_file(follow_symlinks=False) and _is_dump(e.name)))
     if strangers:
         raise OfflineError(
-            f"{folder} is to be replaced, and holds {strangers[0]!r}, which is no dump; nothing was removed: move it "
-            "away, or choose another place with --output"
+            f"{folder} would be replaced, but holds {strangers[0]!r}, which is not a dump; nothing was removed: move "
+            "it away, or choose another place with --output"
         )
 
 
@@ -145,7 +145,7 @@ def _is_dump(name: str) -> bool:
 
 
 def list_dumps(folder: Path) -> dict[str, Path]:
-    """Lists the dumps of a folder by the stem of their image, sorted by name.
+    """List the dumps of a folder by the stem of their image, sorted by name.
 
     An image's stem is the dump's name up to its first dot, less the output's number at its end.
 
@@ -170,7 +170,7 @@ def list_dumps(folder: Path) -> dict[str, Path]:
 
 
 def read_dump(file: Path) -> NDArray[np.float64]:
-    """Reads the scores of one image, [classes]; of a text file the first line.
+    """Read the scores of one image, [classes]; of a text file the first line.
 
     Raises:
         OfflineError: The file cannot be read, is empty or is damaged.
@@ -185,8 +185,8 @@ def read_dump(file: Path) -> NDArray[np.float64]:
         return np.frombuffer(content, LITTLE_ENDIAN_FLOAT).astype(np.float64)
     values = content.partition(b"\n")[0].split()
     if not values:
-        raise OfflineError(f"{file}: its first line is empty; expected class scores separated by blanks")
+        raise OfflineError(f"{file}: its first line is empty; expected class scores separated by spaces")
     try:
         return np.array([float(value) for value in values])
     except ValueError as error:
-        raise OfflineError(f"{file} is damaged: expected class scores separated by blanks ({error})") from error
+        raise OfflineError(f"{file} is damaged: expected class scores separated by spaces ({error})") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from repserve_bench.errors import BenchError
 
-class OfflineError(Exception):
+
+class OfflineError(BenchError):
     """A command cannot go on; the message names the file, what was expected and what to do."""
 
 

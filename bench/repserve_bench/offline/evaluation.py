@@ -32,7 +32,7 @@ class Evaluation:
         self._hits = np.zeros(TOP, np.int64)
 
     def add(self, source: Path, label: int, scores: NDArray[np.floating]) -> None:
-        """Counts one image.
+        """Count one image.
 
         Args:
             source: The file that the scores come from, for errors.
@@ -62,12 +62,12 @@ class Evaluation:
         return [float(hits) / max(1, self.images) for hits in np.cumsum(self._hits)[: min(TOP, self.classes)]]
 
     def summary(self) -> str:
-        """Returns one line for people."""
+        """Return one line for people."""
         top = self.accuracies
         return f"top-1 {100 * top[0]:.2f} %, top-{len(top)} {100 * top[-1]:.2f} %, {self.images} images"
 
     def to_json(self) -> str:
-        """Returns the content of the guide's result.json; percentages with two decimals."""
+        """Return the content of the guide's result.json; percentages with two decimals."""
         values = [("Number of images", f"{self.images}"), ("Number of classes", f"{self.classes}")]
         values += [(f"Top{k} accuracy", f"{100 * top:.2f}%") for k, top in enumerate(self.accuracies, start=1)]
         return json.dumps(
@@ -76,7 +76,7 @@ class Evaluation:
 
 
 def rank(scores: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Returns the classes of the five highest scores, highest first.
+    """Return the classes of the five highest scores, highest first.
 
     Of equal scores the lower class comes first. The guide's script leaves their order to numpy's unstable sort.
     """
@@ -84,7 +84,7 @@ def rank(scores: NDArray[np.floating]) -> NDArray[np.intp]:
 
 
 def labels_by_stem(file: Path) -> dict[str, int]:
-    """Reads val_label.txt; names are cut at their first dot, as the dumps' are.
+    """Read val_label.txt; names are cut at their first dot, as the dumps' are.
 
     Raises:
         DatasetError: A line cannot be read.
@@ -99,7 +99,7 @@ def labels_by_stem(file: Path) -> dict[str, int]:
 
 
 def check_labels(stems: Iterable[str], labels: Mapping[str, int], file: Path) -> None:
-    """Makes sure that every image has a label.
+    """Make sure that every image has a label.
 
     Raises:
         OfflineError: One has none.
@@ -112,7 +112,7 @@ def check_labels(stems: Iterable[str], labels: Mapping[str, int], file: Path) ->
 
 
 def evaluate_dumps(folder: Path, labels_file: Path) -> Evaluation:
-    """Counts the accuracy of all dumps in a folder.
+    """Count the accuracy of all dumps in a folder.
 
     Raises:
         DatasetError: The labels cannot be read.
@@ -120,8 +120,8 @@ def evaluate_dumps(folder: Path, labels_file: Path) -> Evaluation:
     """
     if simulated_note(folder).exists():
         raise OfflineError(
-            f"{simulated_note(folder)} says that a simulated device made these scores up: there is no accuracy; run "
-            "the model on a device"
+            f"{simulated_note(folder)} says that these scores are made up by a simulated device, so there is no "
+            "accuracy; run the model on a device"
         )
     dumps, labels = list_dumps(folder), labels_by_stem(labels_file)
     check_labels(dumps, labels, labels_file)

@@ -18,12 +18,12 @@ LITTLE_ENDIAN_FLOAT = np.dtype("<f4")
 
 
 def stem_of(name: str) -> str:
-    """Returns a file's name up to its first dot, as the guide's scripts name what they make of it."""
+    """Return a file's name up to its first dot, as the guide's scripts name what they make of it."""
     return name.partition(".")[0]
 
 
 def check_stems(files: Iterable[Path]) -> None:
-    """Makes sure that what is made of one file does not overwrite what is made of another.
+    """Make sure that what is made of one file does not overwrite what is made of another.
 
     Raises:
         OfflineError: Two files have the same stem, or one has none.

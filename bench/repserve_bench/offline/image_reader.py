@@ -41,7 +41,7 @@ class ImageReader:
     exact: bool = False
 
     def read(self, file: Path) -> NDArray[np.generic]:
-        """Reads and prepares one image.
+        """Read and prepare one image.
 
         Raises:
             BadImageError: It cannot be read, decoded or accepted.
@@ -49,7 +49,7 @@ class ImageReader:
         return self.prepare(file, read_image(file))
 
     def prepare(self, file: Path, data: bytes) -> NDArray[np.generic]:
-        """Decodes, scales and crops an image, and normalises it where the model takes float32.
+        """Decode, scale and crop an image, and normalise it where the model takes float32.
 
         Args:
             file: Where it came from, for errors.
@@ -76,7 +76,7 @@ class ImageReader:
 
 
 def read_image(file: Path) -> bytes:
-    """Reads an encoded image.
+    """Read an encoded image.
 
     Raises:
         BadImageError: The file cannot be read.
@@ -88,7 +88,7 @@ def read_image(file: Path) -> bytes:
 
 
 def exact_pixels(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The guide's preprocessing, step by step: RGB, the shorter side scaled to ``resize``, the centre cut out.
+    """Preprocess as the guide does, step by step: RGB, the shorter side scaled to ``resize``, the centre cut out.
 
     Args:
         data: The whole encoded file: JPEG, PNG, WebP or BMP.
@@ -114,7 +114,7 @@ def exact_pixels(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]
         if scaled[0] * scaled[1] > MAX_PIXELS:
             raise ImageError(
                 f"the {name} image of {width} x {height} pixels would be scaled to {scaled[0]} x {scaled[1]}, more "
-                f"than the {MAX_PIXELS} pixels that are accepted; leave --exact out, or the picture",
+                f"than the {MAX_PIXELS} pixels that are accepted; leave out --exact, or the picture",
                 kind="too_large",
             )
         image = image.resize(scaled, Image.Resampling.BILINEAR)

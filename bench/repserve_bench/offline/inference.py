@@ -12,7 +12,7 @@ from repserve_bench.offline.image_reader import ImageReader
 from repserve_bench.offline.input_reader import InputReader
 from repserve_bench.offline.model_run import ModelRun, RunOutcome, Sink
 from repserve_bench.offline.perf_file import perf_file_name
-from repserve_bench.offline.progress import show_images
+from repserve_bench.progress import image_display
 from repserve_server.files import write_whole
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def perf_file(model: OfflineModel, output: Path) -> Path:
-    """Returns the file that a run's throughput is written to."""
+    """Return the file that a run's throughput is written to."""
     return output / perf_file_name(model.batch_size, model.device_id)
 
 
 def dump_folder(model: OfflineModel, output: Path) -> Path:
-    """Returns the folder that a run's scores are written to."""
+    """Return the folder that a run's scores are written to."""
     return output / dump_folder_name(model.device_id)
 
 
@@ -46,7 +46,7 @@ def run_inference(
     exact: bool = False,
     sink: Sink | None = None,
 ) -> RunOutcome:
-    """Runs a model over files and writes the dumps and the throughput, each when it is complete.
+    """Run a model over files and write the dumps and the throughput, each when it is complete.
 
     An earlier run's files stay until then. A run without dumps takes an earlier one's away when it is complete.
 
@@ -83,9 +83,9 @@ def run_inference(
             if sink is not None:
                 sink(file, scores)
 
-        progress = stack.enter_context(show_images(console, "infer", len(files)))
+        advance = stack.enter_context(image_display(console, "infer", len(files)))
         run = ModelRun(model.backend, model.batch_size, reader, take, watch=model.watch)
-        outcome = run.run(files, progress.advance)
+        outcome = run.run(files, advance)
     if dumps is None:
         remove_dumps(folder)
         simulated_note(folder).unlink(missing_ok=True)

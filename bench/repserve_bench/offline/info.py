@@ -29,7 +29,7 @@ class InfoEntry:
 
 
 def list_files(kind: str, folder: str) -> list[str]:
-    """Lists a folder's files of one type as ``folder/name``, sorted by name.
+    """List a folder's files of one type as ``folder/name``, sorted by name.
 
     The guide's script takes them in the order of Python's glob, which is that of the folder on the disk; sorted, equal
     folders give equal files.
@@ -60,7 +60,7 @@ def _suffix(name: str) -> str:
 
 
 def image_entry(path: str) -> InfoEntry:
-    """Returns the entry of an image with its own size, read from its header.
+    """Return the entry of an image with its own size, read from its header.
 
     Raises:
         BadImageError: The file cannot be read or is no image.
@@ -73,13 +73,13 @@ def image_entry(path: str) -> InfoEntry:
 
 
 def format_info(entries: Sequence[InfoEntry]) -> bytes:
-    """Returns the file's content: a line ``INDEX PATH WIDTH HEIGHT`` for each entry, counted from 0."""
+    """Return the file's content: a line ``INDEX PATH WIDTH HEIGHT`` for each entry, counted from 0."""
     lines = [f"{index} {entry.path} {entry.width} {entry.height}\n" for index, entry in enumerate(entries)]
     return os.fsencode("".join(lines))
 
 
 def parse_info(content: bytes, name: str) -> list[InfoEntry]:
-    """Reads an info file's content. A path may hold blanks; empty lines are skipped.
+    """Read an info file's content. A path may hold blanks; empty lines are skipped.
 
     Args:
         content: The whole file.

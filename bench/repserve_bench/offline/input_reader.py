@@ -47,7 +47,7 @@ class InputReader:
     clock: Callable[[], float]
 
     def __call__(self, file: Path) -> ModelInput:
-        """Reads one file.
+        """Read one file.
 
         Raises:
             BadImageError: It is an image that cannot be used.
@@ -78,11 +78,11 @@ class InputReader:
         if self.spec.dtype == "uint8" and len(data) == values * np.dtype(np.float32).itemsize:
             raise OfflineError(
                 f"{file} holds float32, and the model normalises itself: it takes {takes}. Use 'repserve bench offline "
-                "all', or an info file of type jpg, so that the images are prepared as it wants them"
+                "all', or an info file of type jpg, which prepare the images as it needs them"
             )
-        raise OfflineError(f"{file} has {len(data)} bytes, and the model takes {takes}; preprocess the images anew")
+        raise OfflineError(f"{file} has {len(data)} bytes, and the model takes {takes}; preprocess the images again")
 
 
 def _stored(dtype: str) -> np.dtype[np.generic]:
-    """How a dtype lies in a file: little-endian."""
+    """Return how a dtype lies in a file: little-endian."""
     return np.dtype(dtype).newbyteorder("<")

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from repserve_bench.offline.command import keep_standard_output
 from repserve_bench.offline.errors import OfflineError
-from repserve_bench.offline.standard_output import keep_standard_output
 from repserve_bench.offline.watchdog import LOAD_SECONDS, RUN_SECONDS, Watchdog
 from repserve_server.backends.base import BackendOptions, DeviceError, Precision
 from repserve_server.backends.factory import create_backend
@@ -76,14 +76,14 @@ class OfflineModel:
         return self.device if self.backend.simulated else ""
 
     def describe(self) -> str:
-        """Returns one line for people: where and how the model runs."""
+        """Return one line for people: where and how the model runs."""
         if self.simulated:
-            return f"SIMULATED {self.device}: published times, scores made up, no device behind it"
+            return f"SIMULATED {self.device}: no device was used; times are published ones, scores are made up"
         return f"{self.device} ({self.backend.name}, {self.backend.precision}), batch size {self.batch_size}"
 
 
 def choose_device(settings: ModelSettings) -> tuple[str, int]:
-    """Returns the device's name and its number in the names of files.
+    """Return the device's name and its number in the names of files.
 
     Raises:
         OfflineError: The options contradict each other, or the device does not run such a file.
@@ -99,14 +99,14 @@ def choose_device(settings: ModelSettings) -> tuple[str, int]:
     if kind != "npu":
         return device, number or 0
     if not (written.isascii() and written.isdigit()):
-        raise OfflineError(f"the device {device!r} is not known; NPUs are npu:0, npu:1 ...")
+        raise OfflineError(f"unknown device {device!r}; NPUs are npu:0, npu:1 ...")
     if number not in (None, int(written)):
         raise OfflineError(f"the device {device} and the device id {number} contradict each other; give one of them")
     return device, int(written)
 
 
 def find_preprocessing(model: Path) -> tuple[Preprocessing, str]:
-    """Returns what a model wants done to an image, and where that is written.
+    """Return what a model wants done to an image, and where that is written.
 
     A model in a repository, <model>/<version>/<file>, has a model.toml beside its version's folder. For any other, and
     for what a model.toml does not say, the guide's values hold.
@@ -122,7 +122,7 @@ def find_preprocessing(model: Path) -> tuple[Preprocessing, str]:
 
 
 def load_model(settings: ModelSettings) -> OfflineModel:
-    """Loads a model in this thread, for its own kind of input.
+    """Load a model in this thread, for its own kind of input.
 
     Raises:
         OfflineError: The options do not fit the model.
@@ -162,7 +162,7 @@ def load_model(settings: ModelSettings) -> OfflineModel:
 
 @contextlib.contextmanager
 def loaded_model(settings: ModelSettings) -> Iterator[OfflineModel]:
-    """Loads a model as ``load_model`` does, and gives it back at the end of the block.
+    """Load a model as ``load_model`` does, and give it back at the end of the block.
 
     An NPU is watched, and what the vendor's libraries print goes to standard error.
     """
@@ -195,5 +195,5 @@ def _check_batch_size(backend: Backend, settings: ModelSettings) -> None:
     if not backend.any_size and settings.batch_size not in backend.batch_sizes:
         sizes = " or ".join(map(str, backend.batch_sizes))
         raise OfflineError(
-            f"{settings.file} was compiled for a batch size of {sizes}, not {settings.batch_size}; give one it has"
+            f"{settings.file} was compiled for a batch size of {sizes}, not {settings.batch_size}; use a size it has"
         )

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from repserve_bench.dataset import load_dataset
-from repserve_bench.offline.arguments import FILE, FOLDER, NEW_FOLDER
+from repserve_bench.offline.command import FILE, FOLDER, NEW_FOLDER, end_with, reported
 from repserve_bench.offline.errors import OfflineError
 from repserve_bench.offline.evaluation import Evaluation, check_labels, labels_by_stem
 from repserve_bench.offline.files import TENSOR_SUFFIX, check_stems, stem_of
@@ -17,7 +17,6 @@ from repserve_bench.offline.inference import dump_folder, perf_file, run_inferen
 from repserve_bench.offline.info import parse_info
 from repserve_bench.offline.model import NPU_PREFIX, ModelSettings, OfflineModel, loaded_model
 from repserve_bench.offline.perf_file import guide_line, read_throughput
-from repserve_bench.offline.reporting import end_with, reported
 from repserve_server.files import write_whole
 
 if TYPE_CHECKING:
@@ -36,38 +35,46 @@ RESULT_NAME = "result.json"
 
 
 def _model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that the benchmark tool has none for."""
+    """Add the options that the benchmark tool has none for."""
     for option in (
-        click.option("--output", type=NEW_FOLDER, default=Path("result"), show_default=True, help="Folder of results."),
-        click.option("--runtime", default="auto", show_default=True, help="On a CPU: openvino or onnxruntime."),
+        click.option(
+            "--output", type=NEW_FOLDER, default=Path("result"), show_default=True, help="Folder for the results."
+        ),
+        click.option("--runtime", default="auto", show_default=True, help="Runtime on a CPU: openvino or onnxruntime."),
         click.option(
             "--precision",
             type=click.Choice(["auto", "f32", "bf16"]),
-            help="Arithmetic; by default f32 on a CPU and as compiled on an NPU.",
+            help="Precision (default: f32 on a CPU, as compiled on an NPU).",
         ),
-        click.option("--device", help="cpu, npu:0 or sim:310p; by default the NPU for an .om, the CPU for an .onnx."),
+        click.option("--device", help="cpu, npu:0 or sim:310p (default: the NPU for an .om, the CPU for an .onnx)."),
     ):
         command = option(command)
     return command
 
 
 @click.command()
-@click.option("-om_path", "--om-path", "file", type=FILE, required=True, help="The model, .om or .onnx.")
-@click.option("-input_text_path", "--input-text-path", "info", type=FILE, required=True, help="What 'info' wrote.")
+@click.option("-om_path", "--om-path", "file", type=FILE, required=True, help="Model file, .om or .onnx.")
+@click.option(
+    "-input_text_path", "--input-text-path", "info", type=FILE, required=True, help="Info file, as written by 'info'."
+)
 @click.option("-batch_size", "--batch-size", type=click.IntRange(1, 2048), default=1, show_default=True)
-@click.option("-device_id", "--device-id", type=click.IntRange(0), help="Number of the NPU; 0 by default.")
+@click.option("-device_id", "--device-id", type=click.IntRange(0), help="Number of the NPU (default 0).")
 @click.option("-model_type", "--model-type", type=click.Choice(MODEL_TYPES), default=VISION, show_default=True)
-@click.option("-input_width", "--input-width", "width", type=click.IntRange(1), help="Width that the model takes.")
-@click.option("-input_height", "--input-height", "height", type=click.IntRange(1), help="Height that the model takes.")
+@click.option("-input_width", "--input-width", "width", type=click.IntRange(1), help="Input width of the model.")
+@click.option("-input_height", "--input-height", "height", type=click.IntRange(1), help="Input height of the model.")
 @click.option(
     *("-output_binary", "--output-binary", "binary"),
     type=click.BOOL,
     default=False,
     show_default=True,
-    help="True for .bin dumps, False for .txt.",
+    help="True writes .bin dumps, False .txt.",
 )
 @click.option(
-    *("-useDvpp", "--use-dvpp", "dvpp"), type=click.BOOL, default=False, show_default=True, help="Only False works."
+    *("-useDvpp", "--use-dvpp", "dvpp"),
+    type=click.BOOL,
+    default=False,
+    show_default=True,
+    help="Only False is supported.",
 )
 @_model_options
 @reported
@@ -94,11 +101,11 @@ def infer(
     perf_vision_batchsize_N_device_D.txt. Exits with 1 when an image cannot be used.
     """
     if model_type != VISION:
-        raise OfflineError(f"model_type={model_type}: only {VISION} models are run here")
+        raise OfflineError(f"model_type={model_type}: only {VISION} models are supported")
     if dvpp:
         raise OfflineError(
-            "useDvpp=True has the NPU decode, which is not done here: give useDvpp=False; images of an info file of "
-            "type jpg are decoded by the CPU"
+            "useDvpp=True, decoding on the NPU, is not supported: use useDvpp=False; images of an info file of type "
+            "jpg are decoded by the CPU"
         )
     settings = ModelSettings(file, batch_size, device, device_id, precision, runtime)
     entries = parse_info(info.read_bytes(), str(info))
@@ -116,17 +123,17 @@ def infer(
 
 
 @click.command("all")
-@click.option("--model", "file", type=FILE, required=True, help="The model, .om or .onnx.")
+@click.option("--model", "file", type=FILE, required=True, help="Model file, .om or .onnx.")
 @click.option("--images", type=FOLDER, required=True, help="Folder of images.")
 @click.option("--labels", type=FILE, required=True, help="val_label.txt: a line 'NAME CLASS' for each image.")
 @click.option("--batch-size", type=click.IntRange(1, 2048), default=1, show_default=True)
-@click.option("--device-id", type=click.IntRange(0), help="Number of the NPU; 0 by default.")
-@click.option("--exact", is_flag=True, help="Preprocess exactly as the guide's script does; slower.")
+@click.option("--device-id", type=click.IntRange(0), help="Number of the NPU (default 0).")
+@click.option("--exact", is_flag=True, help="Preprocess exactly as the guide's script does (slower).")
 @click.option("--dumps", is_flag=True, help="Also write the scores of each image, as 'infer' does.")
 @click.option(
     "--chip",
     type=click.Choice(["310P", "310"]),
-    help="What the line of the throughput calls an NPU; a 310 counts four times, as a card.",
+    help="Name of the chip in the throughput line; a 310 counts four times, as a card.",
 )
 @_model_options
 @reported
@@ -145,7 +152,7 @@ def run_all(
     runtime: str,
     output: Path,
 ) -> None:
-    """The whole chain from images to accuracy and throughput, without a tensor file for each image.
+    """Run the whole chain from images to accuracy and throughput, without a tensor file for each image.
 
     Images are decoded by threads and go straight to the model. Accuracy, throughput and scores are those of the single
     steps. Exits with 1 when an image cannot be used; the accuracy is that of the others.

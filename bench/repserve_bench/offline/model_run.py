@@ -15,7 +15,7 @@ import numpy as np
 
 from repserve_bench.offline.errors import BadImageError, OfflineError
 from repserve_bench.offline.input_reader import ModelInput
-from repserve_bench.offline.stages import Stages
+from repserve_bench.offline.perf_file import Stages
 from repserve_server.backends.base import BackendError
 from repserve_server.process import available_cpus
 
@@ -84,7 +84,7 @@ class ModelRun:
         self._problems: list[str] = []
 
     def run(self, files: Sequence[Path], advance: Callable[[int], None] = lambda _: None) -> RunOutcome:
-        """Runs the model over all files, after one run of zeros that is not timed.
+        """Run the model over all files, after one run of zeros that is not timed.
 
         Args:
             files: Tensors or images.
@@ -117,7 +117,7 @@ class ModelRun:
         return RunOutcome(images, self._problems, self._stages.throughput(seconds))
 
     def _read_ahead(self, files: Sequence[Path]) -> Generator[tuple[Path, ModelInput | None]]:
-        """The files' inputs in their order, None for a bad image; at most two batches and a file a thread wait."""
+        """Yield the files' inputs in order, None for a bad image; at most two batches and a file a thread wait."""
         ahead = 2 * len(self._batch) + self._threads
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
         pending: deque[tuple[Path, Future[ModelInput]]] = deque()

@@ -1,4 +1,4 @@
-"""The throughput file of the guide's benchmark tool: its five lines, written and read.
+"""The throughput file of the guide's benchmark tool: its five lines, measured, written and read.
 
 Format and meaning: cann-benchmark, as the guide's test/parse.py reads it. Numbers have six significant digits.
 """
@@ -6,7 +6,7 @@ Format and meaning: cann-benchmark, as the guide's test/parse.py reads it. Numbe
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from repserve_bench.offline.errors import OfflineError
@@ -22,6 +22,8 @@ _INTERFACE = 7
 _BATCH_SIZE = 3
 """Position of the batch size in perf_vision_batchsize_N_device_D.txt, cut at its underscores."""
 _UNIT = "samples/s"
+LEAST_SECONDS = 1e-9
+"""What a stage took at least, so that a clock too coarse to see it does not divide by zero."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Throughput:
     """Batches whose scores were taken further."""
 
     def format(self, simulated: str = "") -> str:
-        """Returns the content of the file.
+        """Return the content of the file.
 
         Args:
             simulated: The simulated device's name; it gets a sixth line that says so. The format has no place for that,
@@ -69,12 +71,12 @@ class Throughput:
             f"[post] throughputRate: {self.post:g}, moduleLatency: {1000 / self.post:g}",
         ]
         if simulated:
-            lines.append(f"{SIMULATED} {simulated.replace(':', ' ')} with published times and no device behind it")
+            lines.append(f"{SIMULATED} {simulated.replace(':', ' ')} with published times: no device was used")
         return "".join(f"{line}\n" for line in lines)
 
 
 def perf_file_name(batch_size: int, device: int) -> str:
-    """Returns the name that the benchmark tool gives the file."""
+    """Return the name that the benchmark tool gives the file."""
     return f"perf_vision_batchsize_{batch_size}_device_{device}.txt"
 
 
@@ -89,7 +91,7 @@ class QuotedThroughput:
 
 
 def read_throughput(file: Path) -> QuotedThroughput:
-    """Reads the throughput that is quoted: the eighth value, with or without its unit.
+    """Read the throughput that is quoted: the eighth value, with or without its unit.
 
     Raises:
         OfflineError: The file cannot be read, has no such value, or its name has no batch size.
@@ -111,12 +113,70 @@ def read_throughput(file: Path) -> QuotedThroughput:
     try:
         fps = float(text)
     except ValueError as error:
-        raise OfflineError(f"{file}: the eighth value, {text!r}, is no number of images a second") from error
+        raise OfflineError(f"{file}: the eighth value, {text!r}, is not a number of images per second") from error
     remark = next((line for line in content.splitlines() if line.startswith(SIMULATED)), "")
     return QuotedThroughput(parts[_BATCH_SIZE], fps, remark)
 
 
 def guide_line(chip: str, quoted: QuotedThroughput) -> str:
-    """Returns the line that the guide's parse.py prints; a 310 is a card of four devices."""
+    """Return the line that the guide's parse.py prints; a 310 is a card of four devices."""
     factor = DEVICES_PER_CARD.get(chip, 1)
     return f"{chip} bs{quoted.batch_size} fps:{factor * quoted.fps}"
+
+
+@dataclass
+class Stage:
+    """One stage: how much went through it, from when to when, and how long it was busy. Times in seconds."""
+
+    count: int = 0
+    busy: float = 0.0
+    began: float = float("inf")
+    ended: float = float("-inf")
+
+    def add(self, began: float, ended: float, count: int = 1) -> None:
+        """Count something that passed through between two readings of the clock."""
+        self.count += count
+        self.busy += ended - began
+        self.began = min(self.began, began)
+        self.ended = max(self.ended, ended)
+
+    @property
+    def rate(self) -> float:
+        """What passed through, by the seconds from the first beginning to the last end."""
+        return self.count / max(self.ended - self.began, LEAST_SECONDS)
+
+
+@dataclass
+class Stages:
+    """The stages of a run."""
+
+    read: Stage = field(default_factory=Stage)
+    preprocess: Stage = field(default_factory=Stage)
+    infer: Stage = field(default_factory=Stage)
+    interface: Stage = field(default_factory=Stage)
+    """The model's calls within ``infer``."""
+    post: Stage = field(default_factory=Stage)
+    """Counts batches."""
+
+    def throughput(self, seconds: float) -> Throughput:
+        """Return the figures of a run that is over.
+
+        Args:
+            seconds: What the whole run took.
+
+        Raises:
+            ValueError: No image passed through.
+        """
+        images = self.infer.count
+        if not images:
+            raise ValueError("no throughput without an image")
+        return Throughput(
+            end_to_end=images / max(seconds, LEAST_SECONDS),
+            latency=1000 * max(seconds, LEAST_SECONDS),
+            read=self.read.rate,
+            preprocess=self.preprocess.rate,
+            infer=self.infer.rate,
+            interface=images / max(self.interface.busy, LEAST_SECONDS),
+            infer_time=1000 * self.infer.busy / images,
+            post=self.post.rate,
+        )

@@ -35,13 +35,13 @@ SILENCE_TIMEOUT = 120.0
 
 
 def model_preprocessing(model: str) -> Preprocessing:
-    """Returns what the guide's script does for a model name.
+    """Return what the guide's script does for a model name.
 
     Raises:
         OfflineError: The name is not known.
     """
     if model not in MODELS:
-        raise OfflineError(f"the model {model!r} is not known; expected {' or '.join(sorted(MODELS))}")
+        raise OfflineError(f"unknown model {model!r}; expected {' or '.join(sorted(MODELS))}")
     return MODELS[model]
 
 
@@ -53,7 +53,7 @@ def preprocess_images(
     processes: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
-    """Writes each image's tensor to ``destination``: raw little-endian float32 [3, crop, crop], ``<stem>.bin``.
+    """Write each image's tensor to ``destination``: raw little-endian float32 [3, crop, crop], ``<stem>.bin``.
 
     Every file is whole or not there. A tensor of an earlier run goes where its image cannot be decoded now.
 
@@ -93,7 +93,7 @@ def preprocess_images(
 
 
 def write_tensors(images: Sequence[Path], destination: Path, reader: ImageReader) -> dict[Path, str]:
-    """Writes the tensors of a few images, in a decoding process.
+    """Write the tensors of a few images, in a decoding process.
 
     Returns:
         For each image that could not be used, why.
@@ -116,7 +116,7 @@ def write_tensors(images: Sequence[Path], destination: Path, reader: ImageReader
 
 @contextlib.contextmanager
 def _decoding_processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes leave Ctrl-C to this one; on the way out they finish the images in hand, no more."""
+    """Run a pool whose processes leave Ctrl-C to this one; on the way out they finish the images in hand."""
     pool = ProcessPoolExecutor(
         count,
         mp_context=multiprocessing.get_context("spawn"),
@@ -140,7 +140,7 @@ def _become_decoder(parent: int) -> None:
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Delays Ctrl-C while processes are spawned: they inherit this, and print no traceback before they ignore it."""
+    """Delay Ctrl-C while processes are spawned: they inherit this, and print no traceback before they ignore it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -158,5 +158,6 @@ def _result(future: Future[dict[Path, str]]) -> dict[Path, str]:
         return future.result()
     except BrokenProcessPool as error:
         raise OfflineError(
-            "a decoding process died, perhaps for want of memory; try fewer with --processes. What was written is whole"
+            "a decoding process died, perhaps out of memory; try fewer --processes. Every file that was written is "
+            "complete"
         ) from error

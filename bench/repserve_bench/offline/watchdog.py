@@ -49,7 +49,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Times what is done in this block."""
+        """Time what is done in this block."""
         self._tell(_BEGIN)
         try:
             yield
@@ -63,7 +63,7 @@ class Watchdog:
 
 
 def guard(process: int, seconds: float, doing: str) -> None:
-    """Kills a process when, between a begin and an end that standard input tells, too much time passes."""
+    """Kill a process when, too much time passes between a begin and an end on standard input."""
     limit: float | None = None
     while True:
         if not select.select([0], [], [], limit)[0]:
@@ -73,8 +73,8 @@ def guard(process: int, seconds: float, doing: str) -> None:
             return
         limit = seconds if told.endswith(_BEGIN) else None
     sys.stderr.write(
-        f"Error: {doing} has not come back for {seconds:g} s, so this command was killed: look at the device in "
-        "`npu-smi info`, and at ~/ascend/log; nothing that was there before was changed\n"
+        f"Error: {doing} has not returned for {seconds:g} s, so this command was killed: check the device with "
+        "`npu-smi info`, and ~/ascend/log; no existing file was changed\n"
     )
     sys.stderr.flush()
     os.kill(process, signal.SIGKILL)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import grpc
 from google.protobuf.message import DecodeError
 
-from repserve_bench.inference_requests import INFER_METHOD, infer_request, read_scores
 from repserve_bench.payloads import Payloads, classify_request
+from repserve_bench.transport.inference import INFER_METHOD, infer_request, read_scores
 from repserve_client.channels import channel_options
 from repserve_client.errors import ClientError, InternalError, from_rpc_error
 from repserve_protos.v1 import classification_pb2 as pb

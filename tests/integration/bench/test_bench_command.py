@@ -61,7 +61,7 @@ def read_report(images: Path) -> dict[str, object]:
 
 def test_a_clean_replay_exits_with_0_and_writes_its_files(server: FakeServer, images: Path) -> None:
     predictions = images.parent / "predictions.csv"
-    result = bench_run(server, images, "--repeat", "2", "--predictions", str(predictions))
+    result = bench_run(server, images, "--epochs", "2", "--predictions", str(predictions))
     assert result.exit_code == 0, result.output
     assert "12 images with labels" in result.output
     assert "100.00 %" in result.output
@@ -132,7 +132,7 @@ def test_a_model_that_is_not_ready_is_an_error_with_its_reason(server: FakeServe
 @pytest.mark.parametrize(
     "options",
     [
-        ["--repeat", "2", "--requests", "5"],
+        ["--epochs", "2", "--requests", "5"],
         ["--images-per-request", "4"],
         ["--processes", "none"],
         ["--concurrency", "0"],

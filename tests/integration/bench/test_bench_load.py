@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from repserve_bench.dataset import Sample
-from repserve_bench.load import LoadError, LoadSettings, run_load
+from repserve_bench.errors import LoadError
+from repserve_bench.load import LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
 from support.fake_server import FakeServer, Refusal, StreamBreak, default_answer
 

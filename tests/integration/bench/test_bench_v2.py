@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from repserve_bench.cli import bench
+from repserve_bench.errors import LoadError
 from repserve_bench.inference_metadata import describe_model
-from repserve_bench.load import LoadError
 from repserve_bench.predictions import read_predictions
 from support.harness import DIGITS, RunningServer, card_predictions
 
@@ -81,7 +81,7 @@ def test_a_sweep_measures_each_concurrency(server: RunningServer, tmp_path: Path
     assert result.exit_code == 0, result.output
     points = read(output)["points"]
     assert [point["concurrency"] for point in points] == [1, 8]
-    assert all(point["fps"] > 0 and point["failed"] == 0 for point in points)
+    assert all(point["fps"] > 0 and point["failed_requests"] == 0 for point in points)
     assert points[1]["fps"] > points[0]["fps"]
     assert "Throughput and latency" in page.read_text(encoding="utf-8")
 
@@ -137,7 +137,7 @@ def test_saturate_finds_a_rate_that_it_measured(server: RunningServer, tmp_path:
     document = read(output)
     passed = [step for step in document["steps"] if not step["complaint"]]
     best = next(step for step in passed if step["rate"] == document["requests_per_second"])
-    assert best["p99_seconds"] <= 0.1
+    assert best["latency_seconds"]["p99"] <= 0.1
     assert any(step["complaint"] for step in document["steps"]), "some rate was too high"
 
 
@@ -160,3 +160,19 @@ def test_another_file_is_no_report(tmp_path: Path) -> None:
     result = CliRunner().invoke(bench, ["compare", str(file), str(file)])
     assert result.exit_code == 1
     assert "other.json" in result.output
+
+
+@pytest.mark.parametrize("transport", ["stream", "v2"])
+def test_the_accuracy_by_class_names_every_class(server: RunningServer, tmp_path: Path, transport: str) -> None:
+    labels, output = tmp_path / "val_label.txt", tmp_path / "report.json"
+    # Labels that are all wrong: the true class of an image is never its answer.
+    images = sorted((VALIDATION / "images").glob("*.jpg"))[:4]
+    card = card_predictions()
+    labels.write_text("".join(f"{file.name} {(card[file.name] + 1) % 10}\n" for file in images), encoding="utf-8")
+    result = invoke("run", server, "--labels", labels, "--transport", transport, "--output", output)
+    assert result.exit_code == 0, result.output
+    names = (DIGITS / "labels.txt").read_text(encoding="utf-8").split("\n")
+    accuracy = read(output)["accuracy"]
+    assert accuracy["classes"]
+    assert all(entry["label"] == names[entry["index"]] for entry in accuracy["classes"])
+    assert all(mistake["true_label"] == names[mistake["true_index"]] for mistake in accuracy["worst_mistakes"])

@@ -158,7 +158,7 @@ def test_tensors_of_other_images_are_pointed_out(images: Path, tmp_path: Path) -
     (tmp_path / "prep" / "stranger.bin").write_bytes(b"x")
     result = run("preprocess", "repvgg", images, "prep")
     assert result.exit_code == 0
-    assert "prep also holds 1 .bin files that are of none of these images" in result.stderr
+    assert "prep also holds 1 .bin files that belong to none of these images" in result.stderr
 
 
 def test_a_simulated_device_never_pretends(images: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_simulated_device_never_pretends(images: Path, tmp_path: Path) -> None
     assert (parsed.stdout, parsed.exit_code) == (f"310P bs16 fps:{fps}\n", 0)
     assert "SIMULATED" in parsed.stderr
     result = run("postprocess", "result/dumpOutput_device0", LABELS, "result.json")
-    assert (result.exit_code, "made these scores up" in result.stderr) == (1, True)
+    assert (result.exit_code, "made up by a simulated device" in result.stderr) == (1, True)
     output = succeed("all", "--model", "RepVGG_bs16.om", "--images", images, "--labels", LABELS, *chosen)
     assert "sim:310p SIMULATED bs16 fps:" in output
     assert "accuracy: not measured" in output

@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_dump_folder_is_left_alone(pixel_model: Path, tmp_pa
     (tmp_path / "result" / "dumpOutput_device0" / "thesis.txt").write_text("precious")
     perf = tmp_path / "result" / "perf_vision_batchsize_2_device_0.txt"
     perf.write_text("of an earlier run")
-    assert "'thesis.txt', which is no dump; nothing was removed" in fail(*all_of(pixel_model), "--dumps")
+    assert "'thesis.txt', which is not a dump; nothing was removed" in fail(*all_of(pixel_model), "--dumps")
     assert perf.exists()
 
 

@@ -71,7 +71,7 @@ def test_a_run_that_never_returns_ends_the_command_and_changes_nothing(model: Pa
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
-    assert "a run of model_bs16.om on npu:0 has not come back for 1 s" in done.stderr
+    assert "a run of model_bs16.om on npu:0 has not returned for 1 s" in done.stderr
     assert "npu-smi info" in done.stderr
     assert before.read_text() == "of an earlier run"
 

@@ -39,7 +39,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 
 def change(found: Comparison, name: str) -> Change:
-    return next(entry for entry in found.changes if entry.name == name)
+    return next(entry for entry in found.changes if entry.column.title == name)
 
 
 def test_the_same_report_has_no_verdict() -> None:
@@ -59,8 +59,8 @@ def test_the_same_report_has_no_verdict() -> None:
         ("latency_seconds/p99", 0.030, "p99, ms", "worse"),
         ("latency_seconds/p99", 0.0205, "p99, ms", "within noise"),
         ("accuracy/top1", 0.719, "top-1, %", "worse"),
-        ("failed_requests", 3, "failed requests", "worse"),
-        ("mean_batch_size", 9.0, "mean batch size", ""),
+        ("failed_requests", 3, "failed", "worse"),
+        ("mean_batch_size", 9.0, "mean batch", ""),
         ("mean_decode_seconds", 0.001, "mean decode, ms", ""),
     ],
 )
@@ -68,9 +68,9 @@ def test_a_change_is_judged_by_its_own_noise(path: str, value: float, name: str,
     assert change(compare(BEFORE, changed(path, value)), name).verdict == verdict
 
 
-def test_the_ratio_is_after_over_before_in_the_unit_of_the_name() -> None:
+def test_the_ratio_is_after_over_before() -> None:
     entry = change(compare(BEFORE, changed("latency_seconds/p50", 0.005)), "p50, ms")
-    assert (entry.before, entry.after, entry.ratio) == (10.0, 5.0, 0.5)
+    assert (entry.before, entry.after, entry.ratio) == (0.010, 0.005, 0.5)
 
 
 def test_other_conditions_are_told() -> None:
@@ -79,7 +79,7 @@ def test_other_conditions_are_told() -> None:
 
 def test_an_open_and_a_closed_loop_differ_in_words() -> None:
     before, after = ({**BEFORE, "settings": {"arrivals": value}} for value in (None, {"rate": 200.0}))
-    assert compare(before, after).differing == ("rate/s (none is a closed loop): none and 200.0",)
+    assert compare(before, after).differing == ("requests/s (none in a closed loop): none and 200.0",)
 
 
 def test_the_table_leaves_out_what_neither_has() -> None:
@@ -95,7 +95,7 @@ def test_of_runs_with_few_windows_no_difference_is_judged() -> None:
     short = changed("stability/windows", BEFORE["stability"]["windows"][:2])
     found = compare(BEFORE, changed("fps", 500.0) | {"stability": short["stability"]})
     assert change(found, "throughput, fps").verdict == "unknown"
-    assert describe_noise(found).startswith("Noise: unknown, for a run has fewer than 3 windows")
+    assert describe_noise(found).startswith("Noise: unknown, because a run has fewer than 3 windows")
     worse = compare(BEFORE, changed("accuracy/top1", 0.5) | {"stability": short["stability"]})
     assert change(worse, "top-1, %").verdict == "worse", "that is no matter of time"
 
@@ -103,6 +103,6 @@ def test_of_runs_with_few_windows_no_difference_is_judged() -> None:
 def test_the_noise_is_told() -> None:
     text = describe_noise(compare(BEFORE, changed("fps", 200.0)))
     assert text == (
-        "Noise: windows of a run are away from its mean by up to 10.0 % of its throughput, 2.0 % of its p50, "
+        "Noise: within a run, windows deviate from its mean by up to 10.0 % of its throughput, 2.0 % of its p50, "
         "5.0 % of its p99."
     )

@@ -9,6 +9,7 @@ from repserve_bench.predictions import (
     Prediction,
     PredictionsError,
     accuracy_by_class,
+    class_names,
     compare_with,
     read_predictions,
     worst_mistakes,
@@ -42,7 +43,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("image,label\na.jpg,1\n", "lacks the columns predicted_index"), ("image,predicted_index\na.jpg,x\n", "line 2")],
+    [("image,label\na.jpg,1\n", "has no columns predicted_index"), ("image,predicted_index\na.jpg,x\n", "line 2")],
 )
 def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "predictions.csv"
@@ -65,7 +66,7 @@ def test_accuracy_is_counted_by_true_class() -> None:
 
 
 def test_the_worst_mistake_is_the_surest() -> None:
-    mistakes = worst_mistakes(SAMPLES, PREDICTIONS)
+    mistakes = worst_mistakes(SAMPLES, PREDICTIONS, class_names(PREDICTIONS))
     assert [mistake.image for mistake in mistakes] == ["b.jpg", "c.jpg"]
     assert (mistakes[0].true_label, mistakes[0].predicted_label) == ("class 1", "class 2")
     assert mistakes[1].true_label == "class 2"

@@ -7,8 +7,17 @@ from collections import Counter
 from rich.console import Console
 
 from repserve_bench.accuracy import Accuracy
-from repserve_bench.progress import LiveBar, PlainLines, make_display, share_done, status_line
+from repserve_bench.progress import (
+    LiveBar,
+    PlainLines,
+    image_display,
+    load_display,
+    make_display,
+    share_done,
+    status_line,
+)
 from repserve_bench.tally import Tally
+from support.fakes import FakeClock
 
 TALLY = Tally(
     requests=50,
@@ -40,27 +49,29 @@ def test_what_lags_says_how_much_is_done() -> None:
 
 
 def test_plain_lines_come_every_two_seconds() -> None:
-    now = [100.0]
-    console = Console(file=io.StringIO(), width=120)
-    lines = PlainLines(console, requests=100, seconds=0.0, accuracy=True, clock=lambda: now[0])
-    with lines:
-        for moment in (100.2, 101.9, 102.1, 103.0, 104.2):
-            now[0] = moment
-            lines(TALLY, moment - 100.0)
-    assert isinstance(console.file, io.StringIO)
-    printed = console.file.getvalue().splitlines()
-    assert len(printed) == 2
-    assert "50/100 requests" in printed[0]
-    assert "75.00 %" in printed[0]
+    stream, clock = io.StringIO(), FakeClock()
+    with PlainLines(Console(file=stream, width=120), clock) as lines:
+        for seconds in (0.2, 1.7, 0.2, 0.9, 1.2):
+            clock.advance(seconds)
+            lines.show(0.5, f"{clock.now:.1f}")
+    assert stream.getvalue().splitlines() == ["1002.1", "1004.2"]
 
 
-def test_a_terminal_gets_a_bar() -> None:
+def test_a_terminal_gets_a_bar_with_the_counts_of_the_load() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=120)
-    display = make_display(console, requests=100, seconds=0.0, accuracy=True)
-    assert isinstance(display, LiveBar)
-    with display:
-        display(TALLY, 2.0)
+    assert isinstance(make_display(console), LiveBar)
+    with load_display(console, requests=100, seconds=0.0, accuracy=True) as show:
+        show(TALLY, 2.0)
     assert "50/100 requests" in stream.getvalue()
-    plain = make_display(Console(file=io.StringIO()), requests=1, seconds=0.0, accuracy=True)
-    assert isinstance(plain, PlainLines)
+    assert "75.00 %" in stream.getvalue()
+    assert isinstance(make_display(Console(file=io.StringIO())), PlainLines)
+
+
+def test_images_are_counted_with_their_rate() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    with image_display(Console(file=stream, force_terminal=True, width=120), "infer", 40, clock) as advance:
+        clock.advance(2.0)
+        advance(8)
+        advance(2)
+    assert "infer: 10/40 images, 5.0 a second" in stream.getvalue()

@@ -12,12 +12,14 @@ import pytest
 from rich.console import Console
 
 from repserve_bench.accuracy import Accuracy
+from repserve_bench.column import rich_list
 from repserve_bench.dataset import Dataset, Sample
+from repserve_bench.figures import RUN_FIGURES, run_json
 from repserve_bench.load import LoadResult, LoadSettings
+from repserve_bench.measurement import Measurement
 from repserve_bench.predictions import Prediction, read_predictions, write_predictions
-from repserve_bench.report import Report
 from repserve_bench.report_file import write_json
-from repserve_bench.report_table import rich_report
+from repserve_bench.run import run_markdown
 from repserve_bench.tally import Tally
 from repserve_bench.windows import Stability
 from repserve_client.results import InstanceInfo, ModelInfo, RankedClass
@@ -29,7 +31,7 @@ SETTINGS = LoadSettings("127.0.0.1:8001")
 
 
 @pytest.fixture
-def report() -> Report:
+def report() -> Measurement:
     tally = Tally(
         requests=5,
         images=4,
@@ -58,25 +60,26 @@ def report() -> Report:
         stability=Stability(1.0, ()),
     )
     dataset = Dataset((Sample(Path("a.jpg"), 3), Sample(Path("b.jpg"), 7)), 1, 2)
-    return Report(dataset, SETTINGS, MODEL, result)
+    return Measurement(dataset, SETTINGS, MODEL, result)
 
 
-def render(report: Report) -> str:
+def render(report: Measurement) -> str:
     console = Console(file=io.StringIO(), width=120)
-    console.print(rich_report(report))
+    console.print(rich_list(RUN_FIGURES, run_json(report), "title"))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def test_the_table_shows_what_was_measured(report: Report) -> None:
+def test_the_table_shows_what_was_measured(report: Measurement) -> None:
     text = render(report)
     for part in (
         "cpu (openvino, precision f32)",
         "2.0 fps",
-        "20.00 / 40.00 / 40.00 / 40.00 / 40.00 ms",
+        "20.00 ms",
+        "40.00 ms",
         "75.00 %",
         "100.00 %",
-        "1 (INTERNAL 1)",
+        "INTERNAL 1",
         "UNAVAILABLE 2",
         "1.00 ms",
         "2.00 ms",
@@ -86,43 +89,37 @@ def test_the_table_shows_what_was_measured(report: Report) -> None:
     assert "SIMULATED" not in text
 
 
-def test_a_model_of_random_weights_has_no_accuracy_anywhere(report: Report) -> None:
+def test_a_model_of_random_weights_has_no_accuracy_anywhere(report: Measurement) -> None:
     random = replace(report, model=replace(MODEL, caution="RANDOM WEIGHTS (seed 0)."))
     assert render(random).count("not measured: RANDOM WEIGHTS (seed 0).") == 2
-    assert random.to_json()["accuracy"] == {
-        "top1": None,
-        "top5": None,
-        "missing": "not measured: RANDOM WEIGHTS (seed 0).",
-        "disagreement": None,
-    }
+    accuracy = run_json(random)["accuracy"]
+    assert (accuracy["top1"], accuracy["top5"], accuracy["classes"]) == (None, None, [])
+    assert accuracy["missing"] == "not measured: RANDOM WEIGHTS (seed 0)."
 
 
-def test_a_simulated_model_has_no_accuracy_anywhere(report: Report) -> None:
+def test_a_simulated_model_has_no_accuracy_anywhere(report: Measurement) -> None:
     simulated = replace(report, model=replace(MODEL, instances=(SIMULATED,)))
     text = render(simulated)
     assert "SIMULATED" in text
     assert text.count("not measured: simulated") == 2
     assert "75.00 %" not in text
-    content = json.loads(json.dumps(simulated.to_json(), default=str))
-    assert content["accuracy"] == {
-        "top1": None,
-        "top5": None,
-        "missing": "not measured: simulated",
-        "disagreement": None,
-    }
+    content = json.loads(json.dumps(run_json(simulated), default=str))
+    accuracy = content["accuracy"]
+    assert (accuracy["top1"], accuracy["top5"], accuracy["classes"]) == (None, None, [])
+    assert accuracy["missing"] == "not measured: simulated"
     assert content["model"]["simulated"] is True
 
 
-def test_without_labels_there_is_no_accuracy(report: Report) -> None:
+def test_without_labels_there_is_no_accuracy(report: Measurement) -> None:
     unlabelled = replace(report, dataset=Dataset((Sample(Path("a.jpg")),)))
     assert "not measured: no labels" in render(unlabelled)
 
 
-def test_the_json_file_holds_everything(report: Report, tmp_path: Path) -> None:
+def test_the_json_file_holds_everything(report: Measurement, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    write_json(file, report.to_json())
+    write_json(file, run_json(report))
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert (content["schema"], content["schema_version"]) == ("repserve.bench.run", 1)
+    assert (content["schema"], content["schema_version"]) == ("repserve.bench.run", 2)
     accuracy = content["accuracy"]
     assert (accuracy["images"], accuracy["top1"], accuracy["top5"]) == (4, 0.75, 1.0)
     assert content["latency_seconds"] == {
@@ -145,7 +142,7 @@ def test_the_json_file_holds_everything(report: Report, tmp_path: Path) -> None:
     assert "grpcio" in environment["packages"]
 
 
-def test_predictions_are_written_by_image(report: Report, tmp_path: Path) -> None:
+def test_predictions_are_written_by_image(report: Measurement, tmp_path: Path) -> None:
     file = tmp_path / "predictions.csv"
     write_predictions(file, report.dataset.samples, report.result.predictions)
     with file.open(encoding="utf-8", newline="") as stream:
@@ -158,21 +155,35 @@ def test_predictions_are_written_by_image(report: Report, tmp_path: Path) -> Non
     assert read_predictions(file) == {"a.jpg": 3, "b.jpg": 7}
 
 
-def test_a_busy_client_is_said(report: Report) -> None:
+def test_a_busy_client_is_said(report: Measurement) -> None:
     assert not any("bottleneck" in line for line in report.warnings())
     busy = replace(report, result=replace(report.result, busiest_share=0.95))
     assert any("client was the bottleneck" in line for line in busy.warnings())
 
 
-def test_failures_are_told_with_their_message(report: Report) -> None:
+def test_failures_are_told_with_their_message(report: Measurement) -> None:
     assert "INTERNAL: a NaN" in report.warnings()
 
 
-def test_nothing_answered_is_shown_without_figures(report: Report) -> None:
+def test_nothing_answered_is_shown_without_figures(report: Measurement) -> None:
     empty = replace(
         report,
         result=replace(report.result, tally=Tally(requests=3, statuses=Counter(INTERNAL=3)), predictions={}),
     )
     text = render(empty)
-    assert "- / - / - / - / - ms" in text
+    assert text.count(" - ") >= 6, "no percentile has a value"
     assert "no labelled image was answered" in text
+
+
+def test_every_class_has_its_name_also_one_that_was_never_the_answer(report: Measurement) -> None:
+    dataset = Dataset((Sample(Path("a.jpg"), 5), Sample(Path("b.jpg"), 7)))
+    named = replace(report, dataset=dataset, labels={5: "five", 7: "seven"})
+    accuracy = run_json(named)["accuracy"]
+    assert [(entry["index"], entry["label"]) for entry in accuracy["classes"]] == [(5, "five"), (7, "seven")]
+    assert accuracy["worst_mistakes"][0]["true_label"] == "five"
+
+
+def test_markdown_has_the_figures_and_the_warnings(report: Measurement) -> None:
+    text = run_markdown(run_json(report))
+    assert "| throughput | 2.0 fps |" in text
+    assert "- INTERNAL: a NaN" in text

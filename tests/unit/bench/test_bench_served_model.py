@@ -5,19 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from repserve_bench.dataset import Dataset, Sample
-from repserve_bench.load import LoadError
-from repserve_bench.served_model import choose_model, describe_instances, is_simulated
-from repserve_bench.table import (
-    NOT_MEASURED_RANDOM,
-    NOT_MEASURED_SIMULATED,
-    TableSettings,
-    load_settings,
-    missing_accuracy,
-)
+from repserve_bench.errors import LoadError
+from repserve_bench.served_model import accuracy_missing, choose_model, describe_instances, is_repvgg_a0, is_simulated
+from repserve_bench.table import TableSettings, load_settings
 from repserve_client.results import InstanceInfo, ModelInfo
-
-LABELLED = Dataset((Sample(Path("a.jpg"), 1),))
 
 
 def model(
@@ -56,7 +47,7 @@ def test_several_ready_models_need_a_name() -> None:
 
 
 def test_an_unknown_model_is_an_error_that_lists_what_there_is() -> None:
-    with pytest.raises(LoadError, match=r"no model 'x'; it lists: a 1"):
+    with pytest.raises(LoadError, match=r"no model 'x'; it has: a 1"):
         choose_model([model("a")], "x")
 
 
@@ -76,10 +67,30 @@ def test_instances_are_described_once_each() -> None:
 
 
 def test_accuracy_needs_labels_real_weights_and_a_real_device() -> None:
-    assert missing_accuracy(model(), LABELLED) == ""
-    assert "no labels" in missing_accuracy(model(), Dataset((Sample(Path("a.jpg")),)))
-    assert missing_accuracy(replace(model(), caution="RANDOM WEIGHTS"), LABELLED) == NOT_MEASURED_RANDOM
-    assert missing_accuracy(model(simulated=True), LABELLED) == NOT_MEASURED_SIMULATED
+    assert accuracy_missing(model(), labelled=True) == ""
+    assert "no labels" in accuracy_missing(model(), labelled=False)
+    assert "RANDOM WEIGHTS" in accuracy_missing(replace(model(), caution="RANDOM WEIGHTS"), labelled=True)
+    assert accuracy_missing(model(simulated=True), labelled=True) == "not measured: simulated"
+
+
+@pytest.mark.parametrize("name", ["repvgg_a0", "RepVGG-A0", "RepVGGA0", "my-repvgg-a0-v2", "repvgg a0"])
+def test_the_guides_network_is_known_by_its_name(name: str) -> None:
+    assert is_repvgg_a0(name, crop=224, classes=1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "classes"),
+    [
+        ("mobileone_s0", 224, 1000),
+        ("repvgg_a1", 224, 1000),
+        ("repvgg_a01", 224, 1000),
+        ("repvgg_digits", 32, 10),
+        ("repvgg_a0", 320, 1000),
+        ("repvgg_a0", 224, 10),
+    ],
+)
+def test_another_network_is_not_the_guides(name: str, crop: int, classes: int) -> None:
+    assert not is_repvgg_a0(name, crop=crop, classes=classes)
 
 
 @pytest.mark.parametrize(

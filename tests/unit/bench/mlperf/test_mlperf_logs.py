@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from repserve_bench.load import LoadError
+from repserve_bench.errors import LoadError
 from repserve_bench.mlperf.logs import ACCURACY_LOG, DETAIL_LOG, read_outcome, read_top1
 
 if TYPE_CHECKING:

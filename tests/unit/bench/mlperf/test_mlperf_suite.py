@@ -10,8 +10,7 @@ from rich.console import Console
 from repserve_bench.load_messages import Job
 from repserve_bench.mlperf import suite
 from repserve_bench.mlperf.logs import DETAIL_LOG, Outcome
-from repserve_bench.mlperf.process import Finished
-from repserve_bench.mlperf.scenario import Conditions, ScenarioJob, ScenarioName
+from repserve_bench.mlperf.scenario import Conditions, Finished, ScenarioJob, ScenarioName
 from repserve_bench.mlperf.suite import ScenarioResult, run_until_valid
 from repserve_bench.payloads import InputSettings
 

@@ -59,7 +59,7 @@ def test_a_folder_with_anything_else_is_left_alone(tmp_path: Path, stranger: str
     folder = tmp_path / "dumps"
     dump(folder, "a")
     (folder / stranger).write_text("precious")
-    with pytest.raises(OfflineError, match=f"'{stranger}', which is no dump; nothing was removed"):
+    with pytest.raises(OfflineError, match=f"'{stranger}', which is not a dump; nothing was removed"):
         dump(folder, "b")
     assert sorted(path.name for path in folder.iterdir()) == sorted(["a_1.txt", stranger])
     assert list(tmp_path.iterdir()) == [folder]
@@ -67,10 +67,10 @@ def test_a_folder_with_anything_else_is_left_alone(tmp_path: Path, stranger: str
 
 def test_a_folder_within_or_a_link_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "dumps" / "a_1.txt").mkdir(parents=True)
-    with pytest.raises(OfflineError, match=r"'a_1\.txt', which is no dump"):
+    with pytest.raises(OfflineError, match=r"'a_1\.txt', which is not a dump"):
         dump(tmp_path / "dumps", "b")
     (tmp_path / "link").symlink_to(tmp_path / "dumps")
-    with pytest.raises(OfflineError, match="is no folder"):
+    with pytest.raises(OfflineError, match="is not a folder"):
         dump(tmp_path / "link", "b")
 
 

@@ -124,7 +124,7 @@ def test_scores_of_a_simulated_device_have_no_accuracy(tmp_path: Path) -> None:
     with DumpWriter(folder, simulated="sim:310p") as writer:
         writer.write("a", np.array([1.0, 2.0], np.float32))
     (tmp_path / "val_label.txt").write_text("a.jpg 1\n")
-    with pytest.raises(OfflineError, match="a simulated device made these scores up"):
+    with pytest.raises(OfflineError, match="made up by a simulated device"):
         evaluate_dumps(folder, tmp_path / "val_label.txt")
     simulated_note(folder).unlink()
     assert evaluate_dumps(folder, tmp_path / "val_label.txt").images == 1

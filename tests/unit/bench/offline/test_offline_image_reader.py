@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_read_is_a_bad_image(tmp_path: Path) -> None:
 def test_a_picture_that_would_be_scaled_to_gigabytes_is_refused_by_exact_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_reader, "MAX_PIXELS", 100_000)
     data = encoded(Image.new("RGB", (2000, 2)), "PNG")
-    with pytest.raises(BadImageError, match=r"2000 x 2 pixels would be scaled to 256000 x 256.*leave --exact out"):
+    with pytest.raises(BadImageError, match=r"2000 x 2 pixels would be scaled to 256000 x 256.*leave out --exact"):
         EXACT.prepare(FILE, data)
     assert QUICK.prepare(FILE, data).shape == (3, 224, 224)
 

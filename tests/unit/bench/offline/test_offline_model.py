@@ -58,7 +58,7 @@ def test_the_device_follows_from_the_model_unless_it_is_given(
         (ModelSettings(OM, device="cpu"), r"RepVGG_bs1\.om: the device cpu runs \.onnx models"),
         (ModelSettings(ONNX, device="npu:0"), r"RepVGG\.onnx: the device npu:0 runs \.om models"),
         (ModelSettings(OM, device="npu:1", device_id=0), "npu:1 and the device id 0 contradict each other"),
-        (ModelSettings(OM, device="npu:first"), "'npu:first' is not known; NPUs are npu:0"),
+        (ModelSettings(OM, device="npu:first"), "unknown device 'npu:first'; NPUs are npu:0"),
         (ModelSettings(Path("model.pth")), r"expected a model whose name ends in \.om or \.onnx"),
     ],
 )
@@ -80,7 +80,7 @@ def test_an_npu_says_itself_what_an_om_was_compiled_for(monkeypatch: pytest.Monk
     assert load_model(ModelSettings(OM, batch_size=16)).batch_size == 16
     assert (loader.options.device, loader.options.precision) == ("npu:0", "auto")
     assert loader.options.compiled_sizes is None
-    with pytest.raises(OfflineError, match="was compiled for a batch size of 1 or 16, not 4; give one it has"):
+    with pytest.raises(OfflineError, match="was compiled for a batch size of 1 or 16, not 4; use a size it has"):
         load_model(ModelSettings(OM, batch_size=4))
     assert loader.closed == 1
 

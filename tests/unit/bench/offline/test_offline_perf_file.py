@@ -105,7 +105,7 @@ def test_a_file_with_too_few_values_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_figure_that_is_no_number_is_shown(tmp_path: Path) -> None:
-    with pytest.raises(OfflineError, match="the eighth value, 'fast', is no number"):
+    with pytest.raises(OfflineError, match="the eighth value, 'fast', is not a number"):
         read_throughput(written(tmp_path, TEXT.replace("1509.64", "fast")))
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from repserve_bench.offline.stages import Stage, Stages
+from repserve_bench.offline.perf_file import Stage, Stages
 
 
 def test_a_rate_is_over_the_time_from_the_first_beginning_to_the_last_end() -> None:

@@ -1,14 +1,19 @@
-"""ModelInfer of KServe v2: what the bench sends to RepServe, to Triton and to others that speak it."""
+"""ModelInfer of KServe v2: what the bench sends to RepServe, to Triton and to others that speak it.
+
+The generated stubs would register the names that tritonclient registers too, in the one pool of a process, and a user's
+process may hold both: so the few messages are made here, in a pool of their own.
+Field numbers: github.com/kserve/open-inference-protocol, specification/protocol/open_inference_grpc.proto, and for
+``raw_*_contents`` NVIDIA's grpc_service.proto, which has the same.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from repserve_bench.inference_messages import SERVICE, ModelInferRequest, ModelInferResponse
 from repserve_client.errors import InternalError
 from repserve_protos.v1 import classification_pb2 as pb
 
@@ -16,6 +21,52 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from repserve_bench.payloads import Content, InputSettings
+
+PACKAGE = "inference"
+SERVICE = "inference.GRPCInferenceService"
+
+_MESSAGES = {
+    "ModelMetadataRequest": "1 name string, 2 version string",
+    "TensorMetadata": "1 name string, 2 datatype string, 3 shape int64*",
+    "ModelMetadataResponse": "1 name string, 2 versions string*, 3 platform string, 4 inputs TensorMetadata*, "
+    "5 outputs TensorMetadata*",
+    "InferTensor": "1 name string, 2 datatype string, 3 shape int64*",
+    "ModelInferRequest": "1 model_name string, 2 model_version string, 5 inputs InferTensor*, "
+    "7 raw_input_contents bytes*",
+    "ModelInferResponse": "1 model_name string, 2 model_version string, 5 outputs InferTensor*, "
+    "6 raw_output_contents bytes*",
+}
+"""Number, name and type of each field; repeated ones have a star."""
+
+
+def _make_pool() -> descriptor_pool.DescriptorPool:
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="inference.proto", package=PACKAGE, syntax="proto3")
+    for message, listed in _MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for number, name, kind in (field.split() for field in listed.split(", ")):
+            label = kinds.LABEL_REPEATED if kind.endswith("*") else kinds.LABEL_OPTIONAL
+            field = described.field.add(name=name, number=int(number), label=label)
+            if (kind := kind.rstrip("*")) in _MESSAGES:
+                field.type, field.type_name = kinds.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+            else:
+                field.type = kinds.Type.Value(f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return pool
+
+
+_POOL = _make_pool()
+
+
+def _message(name: str) -> Any:  # noqa: ANN401 - a class made at run time
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+ModelMetadataRequest = _message("ModelMetadataRequest")
+ModelMetadataResponse = _message("ModelMetadataResponse")
+ModelInferRequest = _message("ModelInferRequest")
+ModelInferResponse = _message("ModelInferResponse")
 
 INFER_METHOD = f"/{SERVICE}/ModelInfer"
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
@@ -27,7 +78,7 @@ FLOAT_BYTES = 4
 
 
 def infer_request(content: Content, settings: InputSettings) -> bytes:
-    """Serialises a ModelInferRequest with raw contents for one request's images."""
+    """Serialise a ModelInferRequest with raw contents for one request's images."""
     tensor = settings.tensor
     assert tensor is not None  # noqa: S101 - for the type checker: this transport comes with one
     request = ModelInferRequest(model_name=settings.model, model_version=settings.version)
@@ -51,17 +102,15 @@ def infer_request(content: Content, settings: InputSettings) -> bytes:
 
 
 def read_scores(answer: bytes, top_k: int) -> pb.ClassifyResponse:
-    """Ranks the classes of a ModelInferResponse by their scores, as repserve.v1 would list them.
+    """Rank the classes of a ModelInferResponse by their scores, as repserve.v1 would list them.
 
     What stands for the probability is the score that the server sent, whatever it means.
 
     Raises:
         InternalError: The answer does not begin with an FP32 tensor of scores in raw contents.
+        DecodeError: It is no such message.
     """
-    try:
-        response = ModelInferResponse.FromString(answer)
-    except DecodeError as error:
-        raise InternalError(f"the server's answer cannot be parsed: {error}") from error
+    response = ModelInferResponse.FromString(answer)
     scores = _scores(response)
     classes = scores.shape[1]
     found = pb.ClassifyResponse(model=response.model_name, version=response.model_version)
@@ -77,8 +126,8 @@ def read_scores(answer: bytes, top_k: int) -> pb.ClassifyResponse:
     return found
 
 
-def _scores(response: ModelInferResponse) -> NDArray[np.float32]:
-    """Reads float32 [images, classes]; dimensions of 1 behind the classes are left out."""
+def _scores(response: Any) -> NDArray[np.float32]:  # noqa: ANN401 - a class made at run time
+    """Read float32 [images, classes]; dimensions of 1 behind the classes are left out."""
     listed = [f"{output.name} {output.datatype} {list(output.shape)}" for output in response.outputs]
     problem = InternalError(
         f"expected scores as FP32 [images, classes] in raw contents, the server sent: {', '.join(listed) or 'none'}"

@@ -19,16 +19,16 @@ class ConversionError(Exception):
 
 
 def ensure_random_model(version: Path, console: Console) -> None:
-    """Makes RepVGG-A0 with random weights in a version folder, unless a model is there already.
+    """Make RepVGG-A0 with random weights in a version folder, unless a model is there already.
 
     Raises:
         ConversionError: The conversion failed.
     """
     if (version / "model.onnx").exists():
-        console.print(f"{version}: is there already.", highlight=False)
+        console.print(f"{version}: already there.", highlight=False)
         return
     console.print(
-        f"{version}: being made with random weights (seed 0), for speed, without any accuracy.",
+        f"{version}: creating it with random weights (seed 0): for speed tests, without meaningful accuracy.",
         highlight=False,
     )
     command = [sys.executable, "-m", "repserve_client.cli", "convert", "random"]

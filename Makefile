@@ -62,7 +62,8 @@ dashboards: .venv/installed  ## Generate the Grafana dashboards from tools/dashb
 metrics-docs: .venv/installed  ## Generate docs/metrics.md from the code and from deploy/
 	@$(BIN)/python tools/generate_metrics_docs.py
 
-previews: .venv/installed  ## Draw the dashboards of a real run into docs/ (needs Prometheus)
+previews: .venv/installed  ## Redraw the pictures in docs/: demo, web page, dashboards (needs Prometheus, Chromium)
+	@PYTHONPATH=tests $(BIN)/python tools/preview_readme.py
 	@PYTHONPATH=tests $(BIN)/python tools/preview_dashboards.py
 
 bench: .venv/installed  ## Measure the figures of docs/performance.md on this machine (IMAGES=folder of photos)

@@ -23,9 +23,9 @@ from repserve_server import errors
 from repserve_server.channel.messages import CloseReason
 from repserve_server.channel.model_info import InstanceInfo, ModelInfo
 from repserve_server.dataplane.metrics import METHODS, REJECTED_REQUESTS, REQUESTS, FrontendMetrics
-from repserve_server.dataplane.statistics import SAMPLES
 from repserve_server.errors import RepServeError
 from repserve_server.protocols.console.page import FIGURES
+from repserve_server.protocols.kserve.statistics import SAMPLES
 from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.worker.metrics import WorkerMetrics
 from support.harness import ROOT

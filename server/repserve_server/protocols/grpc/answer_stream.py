@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
-from repserve_server.errors import DrainingError
+from repserve_server.errors import DrainingError, RepServeError
+from repserve_server.protocols.failures import report
 from repserve_server.protocols.grpc.calls import Context, abort, headers_of
+
+if TYPE_CHECKING:
+    from repserve_server.dataplane.recorder import Recorder, RequestRecord
 
 WINDOW = 1024
 """Requests of one stream that may be unanswered; the next is read once an answer has left for the client."""
@@ -21,16 +25,34 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class AnswerStream(Generic[AnswerT]):
-    """Counts a stream's requests until their answers are sent, and knows when the stream is over.
+class AnswerStream(Generic[RequestT, AnswerT]):
+    """Answers a stream, and knows when it is over.
 
     gRPC sends one message of a stream at a time. A task that has an answer sends it itself, and then whatever other
     tasks have left meanwhile, which saves the switch to a task that only sends.
+
+    Args:
+        context: the RPC.
+        method: its name.
+        recorder: records each request.
+        draining: set once the server takes no more requests; the stream then ends with UNAVAILABLE as soon as all it
+            has sent is answered.
+        respond: answers a request of a client.
+        fail: makes the answer to a request that failed.
     """
 
-    def __init__(self, context: Context, draining: asyncio.Event) -> None:
-        self._context = context
-        self._draining = draining
+    def __init__(
+        self,
+        context: Context,
+        method: str,
+        recorder: Recorder,
+        draining: asyncio.Event,
+        *,
+        respond: Callable[[RequestT, str, RequestRecord], Awaitable[AnswerT]],
+        fail: Callable[[RequestT, RepServeError], AnswerT],
+    ) -> None:
+        self._context, self._method, self._recorder, self._draining = context, method, recorder, draining
+        self._respond, self._fail = respond, fail
         self._ready: deque[AnswerT] = deque()
         self._sending = False
         self._unsent = 0
@@ -40,19 +62,14 @@ class AnswerStream(Generic[AnswerT]):
         self._failure: Exception | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """The metadata of the stream, which applies to all its requests."""
-        return headers_of(self._context)
-
-    async def serve(self, answer: Callable[[RequestT, str, AnswerStream[AnswerT]], Coroutine[Any, Any, None]]) -> None:
+    async def serve(self) -> None:
         """Answer the whole stream.
 
-        Args:
-            answer: answers one request, of this client, with ``send``; never raises.
+        Raises:
+            Exception: what broke the stream.
         """
         self._start(self._watch_drain())
-        self._start(self._read(answer))
+        self._start(self._read())
         try:
             await self._over.wait()
         finally:
@@ -63,7 +80,29 @@ class AnswerStream(Generic[AnswerT]):
         if not self._all_read:
             await abort(self._context, DrainingError("the server is shutting down; continue on another one"))
 
-    async def send(self, answer: AnswerT) -> None:
+    async def _read(self) -> None:
+        client = self._context.peer()
+        try:
+            while (request := await self._context.read()) is not _END:
+                while self._unsent >= WINDOW:
+                    self._room.clear()
+                    await self._room.wait()
+                self._unsent += 1
+                self._start(self._answer(request, client))
+        except Exception as error:  # noqa: BLE001 - the stream ends with it
+            self._end(error)
+        else:
+            self._end()
+
+    async def _answer(self, request: Any, client: str) -> None:  # noqa: ANN401 - RequestT, with an id
+        try:
+            with self._recorder.request("grpc", self._method, self._headers) as record:
+                answer = await self._respond(request, client, record)
+        except Exception as error:  # noqa: BLE001 - reported
+            answer = self._fail(request, report(error, self._method, self._headers, str(request.id)))
+        await self._send(answer)
+
+    async def _send(self, answer: AnswerT) -> None:
         """Send an answer, or leave it to the task that is sending now."""
         self._ready.append(answer)
         if self._sending:
@@ -80,19 +119,8 @@ class AnswerStream(Generic[AnswerT]):
             self._sending = False
         self._check_over()
 
-    async def _read(self, answer: Callable[[RequestT, str, AnswerStream[AnswerT]], Coroutine[Any, Any, None]]) -> None:
-        client = self._context.peer()
-        try:
-            while (request := await self._context.read()) is not _END:
-                while self._unsent >= WINDOW:
-                    self._room.clear()
-                    await self._room.wait()
-                self._unsent += 1
-                self._start(answer(request, client, self))
-        except Exception as error:  # noqa: BLE001 - the stream ends with it
-            self._end(error)
-        else:
-            self._end()
+    def _headers(self) -> dict[str, str]:
+        return headers_of(self._context)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -12,7 +12,6 @@ from repserve_server.channel.messages import Priority
 from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.errors import InvalidRequestError
-from repserve_server.protocols.failures import report
 from repserve_server.protocols.grpc.answer_stream import AnswerStream
 from repserve_server.protocols.grpc.calls import Context, answered, headers_of
 from repserve_server.protocols.grpc.classification_messages import model_to_message, to_response
@@ -20,8 +19,7 @@ from repserve_server.protocols.grpc.status import to_rpc_status
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.recorder import Recorder, RequestRecord
-
-_Answers: TypeAlias = AnswerStream[pb.ClassifyStreamResponse]
+    from repserve_server.errors import RepServeError
 
 
 class ClassificationService(ClassificationServicer):
@@ -42,24 +40,23 @@ class ClassificationService(ClassificationServicer):
     async def ClassifyStream(  # type: ignore[override] # context.read and context.write cost less than iterators
         self, request_iterator: object, context: Context
     ) -> None:
-        await AnswerStream(context, self._dataplane.draining).serve(self._answer)
+        stream: AnswerStream[pb.ClassifyStreamRequest, pb.ClassifyStreamResponse] = AnswerStream(
+            context, "ClassifyStream", self._recorder, self._dataplane.draining, respond=self._respond, fail=_fail
+        )
+        await stream.serve()
 
     @override
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=[model_to_message(info) for info in self._dataplane.models.infos])
 
-    async def _answer(self, request: pb.ClassifyStreamRequest, client: str, answers: _Answers) -> None:
+    async def _respond(
+        self, request: pb.ClassifyStreamRequest, client: str, record: RequestRecord
+    ) -> pb.ClassifyStreamResponse:
         limit = self._max_seconds
         if request.timeout_milliseconds:
             limit = min(limit, request.timeout_milliseconds / 1000)
-        try:
-            with self._recorder.request("grpc", "ClassifyStream", lambda: answers.headers) as record:
-                response = await self._classify(request.request, client, limit, record)
-                answer = pb.ClassifyStreamResponse(id=request.id, response=response)
-        except Exception as error:  # noqa: BLE001 - reported
-            failure = report(error, "ClassifyStream", lambda: answers.headers, str(request.id))
-            answer = pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(failure))
-        await answers.send(answer)
+        response = await self._classify(request.request, client, limit, record)
+        return pb.ClassifyStreamResponse(id=request.id, response=response)
 
     async def _classify(
         self, request: pb.ClassifyRequest, client: str, limit: float, record: RequestRecord
@@ -74,6 +71,10 @@ class ClassificationService(ClassificationServicer):
         else:
             raise InvalidRequestError("the request has no input; set encoded_image or pixels")
         return to_response(record.answered(await work), request.top_k)
+
+
+def _fail(request: pb.ClassifyStreamRequest, error: RepServeError) -> pb.ClassifyStreamResponse:
+    return pb.ClassifyStreamResponse(id=request.id, status=to_rpc_status(error))
 
 
 def _priority(request: pb.ClassifyRequest) -> Priority:

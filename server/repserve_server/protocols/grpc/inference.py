@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import ParseDict
 from typing_extensions import override
@@ -11,7 +11,6 @@ from typing_extensions import override
 from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from repserve_server.errors import InvalidRequestError
-from repserve_server.protocols.failures import report
 from repserve_server.protocols.grpc.answer_stream import AnswerStream
 from repserve_server.protocols.grpc.calls import Context, answered, headers_of
 from repserve_server.protocols.grpc.inference_messages import read_request, write_response
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _MARK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 """A client that counts several answers to a request sends the first, and finds the last answer by the second."""
 _SETTING_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
-_Answers: TypeAlias = AnswerStream[pb.ModelStreamInferResponse]
 
 
 class InferenceService(GRPCInferenceServiceServicer):
@@ -44,17 +42,16 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def ModelStreamInfer(  # type: ignore[override] # context.read and context.write cost less than iterators
         self, request_iterator: object, context: Context
     ) -> None:
-        await AnswerStream(context, self._draining).serve(self._answer)
+        stream: AnswerStream[pb.ModelInferRequest, pb.ModelStreamInferResponse] = AnswerStream(
+            context, "ModelStreamInfer", self._recorder, self._draining, respond=self._respond, fail=_fail
+        )
+        await stream.serve()
 
-    async def _answer(self, request: pb.ModelInferRequest, client: str, answers: _Answers) -> None:
-        try:
-            with self._recorder.request("grpc", "ModelStreamInfer", lambda: answers.headers) as record:
-                answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client, None, record))
-        except Exception as error:  # noqa: BLE001 - reported
-            answer = _fail(request, report(error, "ModelStreamInfer", lambda: answers.headers, request.id))
-        if _MARK_FINAL in request.parameters and request.parameters[_MARK_FINAL].bool_param:
-            answer.infer_response.parameters[_FINAL].bool_param = True
-        await answers.send(answer)
+    async def _respond(
+        self, request: pb.ModelInferRequest, client: str, record: RequestRecord
+    ) -> pb.ModelStreamInferResponse:
+        response = await self._infer(request, client, None, record)
+        return pb.ModelStreamInferResponse(infer_response=_mark_final(request, response))
 
     async def _infer(
         self, request: pb.ModelInferRequest, client: str, remaining: float | None, record: RequestRecord
@@ -183,4 +180,12 @@ def _read(name: str, setting: pb.LogSettingsRequest.SettingValue) -> object:
 def _fail(request: pb.ModelInferRequest, error: RepServeError) -> pb.ModelStreamInferResponse:
     """The answer to a request that failed: which request it was, the kind of failure, and why."""
     response = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-    return pb.ModelStreamInferResponse(error_message=f"[{error.status.name}] {error.message}", infer_response=response)
+    message = f"[{error.status.name}] {error.message}"
+    return pb.ModelStreamInferResponse(error_message=message, infer_response=_mark_final(request, response))
+
+
+def _mark_final(request: pb.ModelInferRequest, response: pb.ModelInferResponse) -> pb.ModelInferResponse:
+    """Mark an answer as the last one of its request, for a client that asked for the mark."""
+    if _MARK_FINAL in request.parameters and request.parameters[_MARK_FINAL].bool_param:
+        response.parameters[_FINAL].bool_param = True
+    return response

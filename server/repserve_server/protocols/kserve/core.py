@@ -11,7 +11,6 @@ from repserve_server.channel.messages import Priority
 from repserve_server.channel.requests import Region
 from repserve_server.dataplane.administration import Administration
 from repserve_server.dataplane.call import Call
-from repserve_server.dataplane.statistics import SAMPLES, ModelStatistics, model_statistics
 from repserve_server.errors import InvalidRequestError, ModelNotFoundError, NotAllowedError
 from repserve_server.protocols.kserve import documents
 from repserve_server.protocols.kserve.bytes_tensor import raw_content, split_elements
@@ -20,7 +19,7 @@ from repserve_server.protocols.kserve.inference import check_input, check_output
 from repserve_server.protocols.kserve.log_settings import read_level, write_settings
 from repserve_server.protocols.kserve.metadata import IMAGE, PIXELS, describe_model
 from repserve_server.protocols.kserve.parameters import read_number, refuse_sequences
-from repserve_server.protocols.kserve.statistics import describe_statistics
+from repserve_server.protocols.kserve.statistics import SAMPLES, empty_statistics, model_statistics
 from repserve_server.protocols.kserve.tensors import InferenceRequest, InferenceResponse, InputTensor, RegionSlice
 
 if TYPE_CHECKING:
@@ -97,12 +96,13 @@ class InferenceCore:
 
     async def statistics(self, model: str, version: str) -> documents.Statistics:
         """The statistics of a version, of all versions of a model, or of all models (empty names)."""
-        known = {(info.name, info.version) for info in self.models() if info.version}
-        figures = await self.administration.figures(SAMPLES)
-        counted = {(entry.name, entry.version): entry for entry in model_statistics(figures.samples)}
+        found = model_statistics((await self.administration.figures(SAMPLES)).samples)
+        for info in self.models():
+            if info.version:
+                found.setdefault((info.name, info.version), empty_statistics(info.name, info.version))
         chosen = [
-            describe_statistics(counted.get(key) or ModelStatistics(*key))
-            for key in sorted(known | set(counted), key=lambda key: (key[0], int(key[1])))
+            found[key]
+            for key in sorted(found, key=lambda key: (key[0], int(key[1])))
             if model in ("", key[0]) and version in ("", key[1])
         ]
         if not chosen and model:

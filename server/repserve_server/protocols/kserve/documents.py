@@ -62,17 +62,6 @@ class StatisticDuration(TypedDict):
     ns: int
 
 
-class InferStatistics(TypedDict):
-    """A model's requests, by outcome and by phase."""
-
-    success: StatisticDuration
-    fail: StatisticDuration
-    queue: StatisticDuration
-    compute_input: StatisticDuration
-    compute_infer: StatisticDuration
-    compute_output: StatisticDuration
-
-
 class BatchStatistics(TypedDict):
     """The runs of one batch size."""
 
@@ -81,14 +70,23 @@ class BatchStatistics(TypedDict):
 
 
 class ModelStatistics(TypedDict):
-    """A model version's entry of Triton's statistics extension; ``last_inference`` in milliseconds since 1970."""
+    """A model version's requests and runs, over all frontends and workers.
+
+    Attributes:
+        last_inference: milliseconds since 1970; 0 for never.
+        inference_count: images classified.
+        execution_count: runs on the device.
+        inference_stats: ``success`` and ``fail``, from arrival to response; and for requests that succeeded ``queue``,
+            ``compute_input`` (decoding), ``compute_infer`` and ``compute_output``.
+        batch_stats: the runs by the number of images in them, padding not counted.
+    """
 
     name: str
     version: str
     last_inference: int
     inference_count: int
     execution_count: int
-    inference_stats: InferStatistics
+    inference_stats: dict[str, StatisticDuration]
     batch_stats: list[BatchStatistics]
 
 

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 from repserve_server.channel.messages import CloseReason
 from repserve_server.dataplane.dataplane import Scored
 from repserve_server.dataplane.metrics import LAST_INFERENCE, FrontendMetrics
-from repserve_server.dataplane.statistics import SAMPLES, Duration, model_statistics
 from repserve_server.errors import QueueFullError
 from repserve_server.metrics import MergedCollector, take_snapshot
+from repserve_server.protocols.kserve.statistics import SAMPLES, model_statistics
 from repserve_server.worker.metrics import WorkerMetrics
 from unit.server.dataplane.test_recorder import DIGITS, Harness, in_loop, scores
 
@@ -40,16 +40,22 @@ def test_the_statistics_of_a_model_are_its_series() -> None:
         for metrics, images in ((worker, 2), (worker, 1), (other, 2)):
             metrics.count_batch(images, 4, CloseReason.FULL, 0.25)
         all_of = merged(frontend=harness.metrics.registry, worker=worker.registry, other=other.registry)
-        (entry,) = model_statistics(all_of.samples(SAMPLES))
-        assert (entry.name, entry.version, entry.inferences) == ("digits", "1", 2)
-        assert entry.success == Duration(1, 1_000_000_000)
-        assert entry.fail == Duration(1, 125_000_000)
-        assert entry.queue == Duration(1, 300_000_000)
-        assert entry.compute_input == Duration(1, 50_000_000)
-        assert entry.compute_infer == Duration(1, 200_000_000)
-        assert entry.compute_output == Duration(1, 250_000_000)
-        assert entry.last_inference > 1_600_000_000_000
-        assert entry.batches == {1: Duration(1, 250_000_000), 2: Duration(2, 500_000_000)}
+        (entry,) = model_statistics(all_of.samples(SAMPLES)).values()
+        assert (entry["name"], entry["version"]) == ("digits", "1")
+        assert (entry["inference_count"], entry["execution_count"]) == (2, 3)
+        assert entry["inference_stats"] == {
+            "success": {"count": 1, "ns": 1_000_000_000},
+            "fail": {"count": 1, "ns": 125_000_000},
+            "queue": {"count": 1, "ns": 300_000_000},
+            "compute_input": {"count": 1, "ns": 50_000_000},
+            "compute_infer": {"count": 1, "ns": 200_000_000},
+            "compute_output": {"count": 1, "ns": 250_000_000},
+        }
+        assert entry["last_inference"] > 1_600_000_000_000
+        assert entry["batch_stats"] == [
+            {"batch_size": 1, "compute_infer": {"count": 1, "ns": 250_000_000}},
+            {"batch_size": 2, "compute_infer": {"count": 2, "ns": 500_000_000}},
+        ]
 
     in_loop(test)
 
@@ -67,5 +73,5 @@ def test_a_frontend_that_has_ended_counts_and_the_latest_inference_stays() -> No
         found.update(process, take_snapshot(metrics.registry))
         if process == "b":
             found.end(process)
-    (entry,) = model_statistics(found.samples(SAMPLES))
-    assert (entry.inferences, entry.last_inference) == (8, int(latest * 1000))
+    (entry,) = model_statistics(found.samples(SAMPLES)).values()
+    assert (entry["inference_count"], entry["last_inference"]) == (8, int(latest * 1000))

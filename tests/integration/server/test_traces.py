@@ -117,7 +117,7 @@ def test_a_request_over_http(server: RunningServer, collector: Collector) -> Non
     )
     with urllib.request.urlopen(request, timeout=WAIT) as reply:  # noqa: S310 - our own server
         assert reply.status == 200
-    check(collector.trace(3, 4), "ModelInfer over HTTP")
+    check(collector.trace(3, 4), "ModelInfer")
 
 
 def test_a_refused_request_is_an_error(server: RunningServer, collector: Collector) -> None:

@@ -53,7 +53,7 @@ class PageRoutes:
         return web.Response(text=PAGE, content_type="text/html", headers=HEADERS)
 
     async def _state(self, _: web.Request) -> web.Response:
-        """The models, and the counts from which the page makes rates."""
+        """Answer the models, and the counts from which the page makes rates."""
         figures = await self._core.administration.figures(FIGURES)
         state = {
             "server": f"repserve {version_of('repserve')}",

@@ -20,7 +20,7 @@ ResponseT = TypeVar("ResponseT")
 
 
 def headers_of(context: Context) -> dict[str, str]:
-    """The metadata of an RPC, without binary entries."""
+    """Return the metadata of an RPC, without binary entries."""
     metadata = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
 

@@ -11,7 +11,7 @@ DEFAULT_TOP_K = 5
 
 
 def to_response(scored: Scored, top_k: int) -> pb.ClassifyResponse:
-    """The answer to a request for the ``top_k`` best classes (0: five).
+    """Write the answer to a request for the ``top_k`` best classes (0: five).
 
     Raises:
         InferenceError: an image's scores cannot be ranked.
@@ -40,7 +40,7 @@ def _to_prediction(image: ImageScores, top_k: int, labels: tuple[str, ...]) -> p
 
 
 def model_to_message(info: ModelInfo) -> pb.Model:
-    """A model and the workers that run it."""
+    """Describe a model and the workers that run it."""
     return pb.Model(
         name=info.name,
         version=info.version,

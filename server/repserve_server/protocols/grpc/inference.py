@@ -178,7 +178,7 @@ def _read(name: str, setting: pb.LogSettingsRequest.SettingValue) -> object:
 
 
 def _fail(request: pb.ModelInferRequest, error: RepServeError) -> pb.ModelStreamInferResponse:
-    """The answer to a request that failed: which request it was, the kind of failure, and why."""
+    """Write the answer to a request that failed: which one it was, the kind of failure, and why."""
     response = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
     message = f"[{error.status.name}] {error.message}"
     return pb.ModelStreamInferResponse(error_message=message, infer_response=_mark_final(request, response))

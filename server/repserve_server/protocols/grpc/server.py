@@ -29,7 +29,7 @@ _OPTIONS = (
 def create_grpc_server(
     classification: ClassificationService, inference: InferenceService, health: Health, address: str
 ) -> grpc.aio.Server:
-    """A server with all services, listening on ``address`` once it is started.
+    """Create a server with all services; it listens on ``address`` once it is started.
 
     Raises:
         RuntimeError: the address cannot be bound.

@@ -15,7 +15,7 @@ GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def to_rpc_status(error: RepServeError) -> status_pb2.Status:
-    """The error as a google.rpc.Status message."""
+    """Write an error as a google.rpc.Status message."""
     status = status_pb2.Status(code=error.status.grpc_code, message=error.message)
     if error.retry_after is not None:
         nanoseconds = math.ceil(error.retry_after * 1e9)
@@ -25,12 +25,12 @@ def to_rpc_status(error: RepServeError) -> status_pb2.Status:
 
 
 def trailing_metadata(error: RepServeError) -> tuple[tuple[str, bytes], ...]:
-    """The metadata that carries the error's details beside the status code and message."""
+    """Return the metadata that carries an error's details beside the status code and message."""
     if error.retry_after is None:
         return ()
     return ((STATUS_DETAILS_KEY, to_rpc_status(error).SerializeToString()),)
 
 
 def grpc_code(status: Status) -> grpc.StatusCode:
-    """The gRPC library's name for a status."""
+    """Return the gRPC library's code for a status."""
     return GRPC_CODES[status.grpc_code]

@@ -132,7 +132,7 @@ class RestRoutes:
 
 
 def load_openapi() -> dict[str, dict[str, JsonValue]]:
-    """The OpenAPI document, with the version of this server."""
+    """Load the OpenAPI document, with the version of this server."""
     document: dict[str, dict[str, JsonValue]] = json.loads(OPENAPI.read_text(encoding="utf-8"))
     document["info"]["version"] = version_of("repserve")
     return document
@@ -149,7 +149,7 @@ def _as_json(answer: _Answer) -> Handler:
 
 
 def _model(request: web.Request) -> tuple[str, str]:
-    """The names of a model and its version in a path; empty where it has none."""
+    """Return the model and the version in a path; empty where it has none."""
     return request.match_info.get("model", ""), request.match_info.get("version", "")
 
 

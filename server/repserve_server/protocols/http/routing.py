@@ -16,5 +16,5 @@ OWN_ID = "own_id"
 
 
 def headers_of(request: web.Request) -> dict[str, str]:
-    """The headers of a request, their names in lower case."""
+    """Return the headers of a request, their names in lower case."""
     return {name.lower(): value for name, value in request.headers.items()}

@@ -57,7 +57,7 @@ class HttpServer:
 
 
 def create_application(routes: Iterable[Route]) -> web.Application:
-    """The application that answers on these routes."""
+    """Create the application that answers on these routes."""
     application = web.Application(middlewares=[_answer_errors, refuse_other_sites], client_max_size=MAX_BODY_BYTES)
     application[REFUSED] = set()
     for method, path, handler in routes:

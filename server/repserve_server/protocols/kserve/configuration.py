@@ -16,7 +16,7 @@ _FORMATS = {PIXELS: "FORMAT_NHWC", IMAGE: "FORMAT_NONE"}
 
 
 def configure(served: ServedModel, max_seconds: float) -> Json:
-    """A model's ModelConfig, as protobuf's JSON with the field names of the .proto file.
+    """Describe how a model is served, in protobuf's JSON with the field names of the .proto file.
 
     Args:
         served: the model and its queue.

@@ -63,39 +63,39 @@ class InferenceCore:
         self._clock = clock
 
     def live(self) -> bool:
-        """Whether the server answers at all."""
+        """Return whether the server answers at all."""
         return True
 
     def ready(self) -> bool:
-        """Whether the server takes requests."""
+        """Return whether the server takes requests."""
         return self._dataplane.models.server_ready and not self._dataplane.draining.is_set()
 
     def model_ready(self, model: str, version: str) -> bool:
-        """Whether a version answers now; an unknown one does not, as in Triton."""
+        """Return whether a version answers now; an unknown one does not, as in Triton."""
         if self._dataplane.draining.is_set():
             return False
         return any(info.ready and info.name == model and version in ("", info.version) for info in self.models())
 
     def models(self) -> list[ModelInfo]:
-        """Every version in the repository, as the supervisor describes it."""
+        """Return every version in the repository, as the supervisor describes it."""
         return self._dataplane.models.infos
 
     def server_metadata(self) -> documents.ServerMetadata:
-        """The server's name and version, and the extensions of the protocol that it supports."""
+        """Describe the server: its name and version, and the extensions of the protocol that it supports."""
         return {"name": "repserve", "version": version_of("repserve"), "extensions": [*EXTENSIONS]}
 
     def model_metadata(self, model: str, version: str) -> documents.ModelMetadata:
-        """The tensors of a version that is served."""
+        """Describe the tensors of a version that is served."""
         info = self._dataplane.models.find(model, version).info
         ready = {other.version for other in self.models() if other.name == info.name and other.ready}
         return describe_model(info, ready | {info.version})
 
     def model_config(self, model: str, version: str) -> documents.Json:
-        """A version's ModelConfig, with the field names of the .proto file."""
+        """Describe how a version is served."""
         return configure(self._dataplane.models.find(model, version), self._max_seconds)
 
     async def statistics(self, model: str, version: str) -> documents.Statistics:
-        """The statistics of a version, of all versions of a model, or of all models (empty names)."""
+        """Return the statistics of a version, of all versions of a model, or of all models (empty names)."""
         found = model_statistics((await self.administration.figures(SAMPLES)).samples)
         for info in self.models():
             if info.version:
@@ -111,7 +111,7 @@ class InferenceCore:
         return {"model_stats": chosen}
 
     def index(self, *, ready_only: bool) -> list[documents.IndexEntry]:
-        """Every version in the repository, those that are ready first."""
+        """List every version in the repository, those that are ready first."""
         entries: list[documents.IndexEntry] = [
             {
                 "name": info.name,
@@ -138,7 +138,7 @@ class InferenceCore:
         await self.administration.unload(model)
 
     async def regions(self, name: str) -> list[documents.RegionStatus]:
-        """The registered shared-memory regions, or the one of that name."""
+        """List the registered shared-memory regions, or the one of that name."""
         regions = [region for region in await self.administration.regions() if name in ("", region.name)]
         if name and not regions:
             raise ModelNotFoundError(f"there is no shared-memory region {name!r}; register it first")
@@ -165,7 +165,7 @@ class InferenceCore:
             raise NotAllowedError("this server has no trace settings; start it with --otlp-endpoint to export traces")
 
     async def log_settings(self, changes: Mapping[str, object]) -> dict[str, documents.SettingValue]:
-        """The log settings of the whole server, after these changes to them."""
+        """Change log settings of the whole server, and return all of them."""
         level = await self.administration.log_level()
         if changes:
             level = await self.administration.log_level(read_level(changes, level))

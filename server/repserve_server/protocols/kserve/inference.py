@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_input(request: InferenceRequest, info: ModelInfo) -> tuple[InputTensor, int]:
-    """The request's input, and how many images it holds.
+    """Return the request's input, and how many images it holds.
 
     Raises:
         InvalidRequestError: there is not exactly one input, or the model has none like it.
@@ -47,7 +47,7 @@ def check_input(request: InferenceRequest, info: ModelInfo) -> tuple[InputTensor
 
 
 def check_output(request: InferenceRequest, info: ModelInfo) -> RequestedOutput:
-    """The output to return.
+    """Return the output that the request asks for.
 
     Raises:
         InvalidRequestError: the request asks for more than one, or for one that the model does not have.

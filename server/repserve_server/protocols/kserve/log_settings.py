@@ -18,7 +18,7 @@ _KINDS = {bool: "true or false", int: "a whole number", str: "a string"}
 
 
 def read_level(settings: Mapping[str, object], current: LogLevel) -> LogLevel:
-    """The level that results when ``settings`` are applied to the current one.
+    """Return the level that results when ``settings`` are applied to the current one.
 
     Raises:
         InvalidRequestError: a setting is unknown, has a wrong value, or cannot be changed.
@@ -40,7 +40,7 @@ def read_level(settings: Mapping[str, object], current: LogLevel) -> LogLevel:
 
 
 def write_settings(level: LogLevel) -> dict[str, SettingValue]:
-    """A level as Triton's settings."""
+    """Write a level as Triton's settings."""
     return {
         "log_info": level in ("debug", "info"),
         "log_warning": level != "error",

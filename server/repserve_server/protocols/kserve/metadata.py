@@ -16,7 +16,7 @@ IMAGE, PIXELS = "IMAGE", "INPUT"
 
 
 def inputs_of(info: ModelInfo) -> list[TensorMetadata]:
-    """The inputs, of which a request has one.
+    """Describe the inputs, of which a request has one.
 
     ``inputs`` in model.toml may leave out one of the first two. The last one, the model's own float32 input, is there
     only where the frontends hand the model float32: a model that normalises on its device takes pixels only.
@@ -32,18 +32,18 @@ def inputs_of(info: ModelInfo) -> list[TensorMetadata]:
 
 
 def _tensor_name(info: ModelInfo) -> str:
-    """The name of the float32 input: the model's own, or that in brackets where it is one of the other two."""
+    """Name the float32 input: the model's own name, or that in brackets where it is one of the other two."""
     name = info.input.name
     return f"[{name}]" if name in (IMAGE, PIXELS) else name
 
 
 def output_of(info: ModelInfo) -> TensorMetadata:
-    """The output: the model's own, with its own name."""
+    """Describe the output: the model's own, with its own name."""
     return {"name": info.output_name, "datatype": "FP32", "shape": [-1, info.classes]}
 
 
 def describe_model(info: ModelInfo, versions: Iterable[str]) -> ModelMetadata:
-    """A model's metadata; ``versions`` are those that are served."""
+    """Describe a model; ``versions`` are those that are served."""
     return {
         "name": info.name,
         "versions": sorted(versions, key=int),
@@ -54,5 +54,5 @@ def describe_model(info: ModelInfo, versions: Iterable[str]) -> ModelMetadata:
 
 
 def platform_of(info: ModelInfo) -> str:
-    """What runs a model, such as ``repserve_openvino``."""
+    """Name what runs a model, such as ``repserve_openvino``."""
     return "_".join(["repserve", *sorted({instance.backend for instance in info.instances})])

@@ -11,7 +11,7 @@ _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
 def read_number(parameters: Parameters, name: str) -> int:
-    """The value of a parameter that is a whole number; 0 when it is not given.
+    """Read a parameter that is a whole number; 0 when it is not given.
 
     Raises:
         InvalidRequestError: it is anything else, or negative.
@@ -23,7 +23,7 @@ def read_number(parameters: Parameters, name: str) -> int:
 
 
 def read_region(parameters: Parameters) -> RegionSlice | None:
-    """Where a tensor lies in shared memory; None when it does not."""
+    """Read where a tensor lies in shared memory; None when it does not."""
     if REGION not in parameters:
         return None
     region = parameters[REGION]
@@ -33,12 +33,12 @@ def read_region(parameters: Parameters) -> RegionSlice | None:
 
 
 def write_region(place: RegionSlice) -> dict[str, str | int]:
-    """The parameters of a tensor that lies in shared memory."""
+    """Write the parameters of a tensor that lies in shared memory."""
     return {REGION: place.region, BYTE_SIZE: place.byte_size, OFFSET: place.offset}
 
 
 def read_output(name: str, parameters: Parameters) -> RequestedOutput:
-    """An output that a request asks for."""
+    """Read an output that a request asks for."""
     return RequestedOutput(name, read_number(parameters, "classification"), read_region(parameters))
 
 

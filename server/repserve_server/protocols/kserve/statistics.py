@@ -42,7 +42,7 @@ def model_statistics(samples: Iterable[Sample]) -> dict[VersionKey, ModelStatist
 
 
 def empty_statistics(name: str, version: str) -> ModelStatistics:
-    """The statistics of a version that has had no request."""
+    """Return the statistics of a version that has had no request."""
     return {
         "name": name,
         "version": version,
@@ -78,7 +78,7 @@ def _add(entry: ModelStatistics, name: str, labels: dict[str, str], value: float
 
 
 def _runs(entry: ModelStatistics, labels: dict[str, str]) -> StatisticDuration:
-    """The runs of the batch size that a sample is of."""
+    """Return the runs of the batch size that a sample is of."""
     size = int(labels["batch_size"])
     for batch in entry["batch_stats"]:
         if batch["batch_size"] == size:

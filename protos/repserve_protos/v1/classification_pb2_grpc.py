@@ -57,22 +57,22 @@ class ClassificationServicer(object):
     """
 
     def Classify(self, request, context):
-        """One request, one answer. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo.
+        """One request, one response. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyStream(self, request_iterator, context):
-        """Many requests in flight on one stream. Answers come in completion order and are matched by id. A request that fails
-        is answered with its own status and never ends the stream.
+        """Many requests in flight on one stream. Responses come in completion order; match them by id. A request that fails
+        gets its own status and never ends the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """The models of the repository, whether they can answer, and what runs them.
+        """The models of the repository, whether they are ready, and what runs them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,13 +38,13 @@ class ClassificationStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClassificationAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ClassifyRequest, _classification_pb2.ClassifyResponse]
-    """One request, one answer. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo."""
+    """One request, one response. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo."""
     ClassifyStream: _grpc.StreamStreamMultiCallable[_classification_pb2.ClassifyStreamRequest, _classification_pb2.ClassifyStreamResponse]
-    """Many requests in flight on one stream. Answers come in completion order and are matched by id. A request that fails
-    is answered with its own status and never ends the stream.
+    """Many requests in flight on one stream. Responses come in completion order; match them by id. A request that fails
+    gets its own status and never ends the stream.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ListModelsRequest, _classification_pb2.ListModelsResponse]
-    """The models of the repository, whether they can answer, and what runs them."""
+    """The models of the repository, whether they are ready, and what runs them."""
 
 @_typing.type_check_only
 class ClassificationAsyncStub(ClassificationStub):
@@ -52,13 +52,13 @@ class ClassificationAsyncStub(ClassificationStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_classification_pb2.ClassifyRequest, _classification_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """One request, one answer. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo."""
+    """One request, one response. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo."""
     ClassifyStream: _aio.StreamStreamMultiCallable[_classification_pb2.ClassifyStreamRequest, _classification_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
-    """Many requests in flight on one stream. Answers come in completion order and are matched by id. A request that fails
-    is answered with its own status and never ends the stream.
+    """Many requests in flight on one stream. Responses come in completion order; match them by id. A request that fails
+    gets its own status and never ends the stream.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_classification_pb2.ListModelsRequest, _classification_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The models of the repository, whether they can answer, and what runs them."""
+    """The models of the repository, whether they are ready, and what runs them."""
 
 class ClassificationServicer(metaclass=_abc_1.ABCMeta):
     """Classifies images with the models of a model repository."""
@@ -69,7 +69,7 @@ class ClassificationServicer(metaclass=_abc_1.ABCMeta):
         request: _classification_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_classification_pb2.ClassifyResponse, _abc.Awaitable[_classification_pb2.ClassifyResponse]]:
-        """One request, one answer. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo."""
+        """One request, one response. Errors are gRPC statuses; RESOURCE_EXHAUSTED carries google.rpc.RetryInfo."""
 
     @_abc_1.abstractmethod
     def ClassifyStream(
@@ -77,8 +77,8 @@ class ClassificationServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_classification_pb2.ClassifyStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_classification_pb2.ClassifyStreamResponse], _abc.AsyncIterator[_classification_pb2.ClassifyStreamResponse]]:
-        """Many requests in flight on one stream. Answers come in completion order and are matched by id. A request that fails
-        is answered with its own status and never ends the stream.
+        """Many requests in flight on one stream. Responses come in completion order; match them by id. A request that fails
+        gets its own status and never ends the stream.
         """
 
     @_abc_1.abstractmethod
@@ -87,6 +87,6 @@ class ClassificationServicer(metaclass=_abc_1.ABCMeta):
         request: _classification_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_classification_pb2.ListModelsResponse, _abc.Awaitable[_classification_pb2.ListModelsResponse]]:
-        """The models of the repository, whether they can answer, and what runs them."""
+        """The models of the repository, whether they are ready, and what runs them."""
 
 def add_ClassificationServicer_to_server(servicer: ClassificationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

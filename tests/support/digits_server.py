@@ -16,6 +16,8 @@ CPU = "cpu"
 GEARS = (1, 2, 4, 8, 16)
 NPU_KINDS = ("npu bs1 bs16", "npu gears", "npu aipp")
 KINDS = (CPU, *NPU_KINDS)
+SLOT_KINDS = (CPU, "npu bs1 bs16")
+"""Images lie in the slots as uint8 pixels, or as normalised float32: all that a frontend's failures can tell apart."""
 INSTANCES = {
     CPU: ("cpu", "openvino", "f32", GEARS),
     "npu bs1 bs16": ("npu:0", "acl", "as compiled", (1, 16)),

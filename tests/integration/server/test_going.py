@@ -24,6 +24,8 @@ from repserve_protos.v1.classification_pb2_grpc import ClassificationStub
 from support.harness import MODEL_REPOSITORY, RunningServer, digit_files, refusal, wait_until
 
 SERVING, NOT_SERVING = 1, 2
+CHEAP = ("--model", "repvgg_digits", "--device", "sim:310p")
+"""What the model runs on does not matter here; this loads at once."""
 NAMES = ("", "repserve.v1.Classification", "inference.GRPCInferenceService", "repvgg_digits")
 
 
@@ -60,7 +62,7 @@ def image() -> pb.ClassifyRequest:
 
 
 def test_every_watcher_sees_a_worker_die_and_come_back() -> None:
-    with RunningServer("--model", "repvgg_digits", "--frontends", "2") as server:
+    with RunningServer(*CHEAP, "--frontends", "2") as server:
         watchers = [Watcher(server, name) for name in ("repvgg_digits", "repvgg_digits", "", "repvgg_digits")]
         assert [watcher.next() for watcher in watchers] == [SERVING] * 4
         server.children("worker")[0].kill()
@@ -69,7 +71,7 @@ def test_every_watcher_sees_a_worker_die_and_come_back() -> None:
 
 
 def test_after_sigterm_it_is_not_ready_first_and_serves_on_for_a_while() -> None:
-    with RunningServer("--model", "repvgg_digits", "--shutdown-delay-seconds", "3") as server:
+    with RunningServer(*CHEAP, "--shutdown-delay-seconds", "3") as server:
         watchers = [Watcher(server, name) for name in NAMES]
         assert [watcher.next() for watcher in watchers] == [SERVING] * len(NAMES)
         stub = server.stub()
@@ -84,7 +86,7 @@ def test_after_sigterm_it_is_not_ready_first_and_serves_on_for_a_while() -> None
 
 def test_ctrl_c_and_a_second_signal_do_not_wait_for_load_balancers() -> None:
     for numbers in ((signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)):
-        with RunningServer("--model", "repvgg_digits", "--shutdown-delay-seconds", "600") as server:
+        with RunningServer(*CHEAP, "--shutdown-delay-seconds", "600") as server:
             server.process.send_signal(numbers[0])
             if len(numbers) > 1:
                 wait_until(lambda: "requests are taken for another" in server.log, "the grace begins")
@@ -110,7 +112,7 @@ RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, 
 
 def test_calls_in_flight_when_the_only_frontend_dies_are_answered_by_the_next_on_a_retry() -> None:
     """The worker is frozen, so that the calls of gRPC's own retry surely are in flight."""
-    with RunningServer("--model", "repvgg_digits", "--frontends", "1") as server:
+    with RunningServer(*CHEAP, "--frontends", "1") as server:
         (frontend,), (worker,) = server.children("frontend"), server.children("worker")
         worker.suspend()
         with grpc.insecure_channel(server.address, options=[("grpc.service_config", RETRIES)]) as channel:
@@ -124,7 +126,7 @@ def test_calls_in_flight_when_the_only_frontend_dies_are_answered_by_the_next_on
 
 
 def test_a_call_begun_while_the_only_frontend_is_dead_waits_for_the_next() -> None:
-    with RunningServer("--model", "repvgg_digits", "--frontends", "1") as server:
+    with RunningServer(*CHEAP, "--frontends", "1") as server:
         for _ in range(3):
             (frontend,) = server.children("frontend")
             frontend.kill()
@@ -134,7 +136,7 @@ def test_a_call_begun_while_the_only_frontend_is_dead_waits_for_the_next() -> No
 
 
 def test_a_client_that_retries_sees_no_failure_when_frontends_die_under_load() -> None:
-    with RunningServer("--model", "repvgg_digits", "--frontends", "1") as server, Client(server.address) as client:
+    with RunningServer(*CHEAP, "--frontends", "1") as server, Client(server.address) as client:
         stop, failures, answers = threading.Event(), list[Exception](), list[int]()
 
         def work() -> None:
@@ -165,7 +167,7 @@ def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> 
     ready = tmp_path / "ready.json"
     command = (
         f"exec {sys.executable} -m repserve_client.cli serve --model-repository {MODEL_REPOSITORY} "
-        f"--model repvgg_digits --host 127.0.0.1 --grpc-port 0 --http-port 0 --metrics-port 0 "
+        f"--model repvgg_digits --device sim:310p --host 127.0.0.1 --grpc-port 0 --http-port 0 --metrics-port 0 "
         f"--shutdown-delay-seconds 0 --ready-file {ready} {closed}"
     )
     process = subprocess.Popen(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True)

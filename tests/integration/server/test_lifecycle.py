@@ -15,6 +15,8 @@ import pytest
 from repserve_protos.v1 import classification_pb2 as pb
 from support.harness import DIGITS, RunningServer, digit_files, refusal, repserve, wait_until
 
+CHEAP = ("--model", "repvgg_digits", "--device", "sim:310p")
+"""What the model runs on does not matter here; this loads at once."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written
 
 
@@ -22,10 +24,13 @@ def _shared_memory_names() -> set[str]:
     return {path.name for path in SHARED_MEMORY.iterdir()}
 
 
-@pytest.mark.parametrize("how", ["term", "interrupt", "kill"])
-def test_nothing_is_left_behind(how: str) -> None:
+@pytest.mark.serial  # no other test may make shared memory or take the port meanwhile
+@pytest.mark.parametrize(
+    ("how", "device"), [("term", "cpu"), ("term", "sim:310p"), ("interrupt", "sim:310p"), ("kill", "sim:310p")]
+)
+def test_nothing_is_left_behind(how: str, device: str) -> None:
     names = _shared_memory_names()
-    with RunningServer("--model", "repvgg_digits", "--frontends", "2") as server:
+    with RunningServer("--model", "repvgg_digits", "--device", device, "--frontends", "2") as server:
         family = server.family()
         assert len(family) == 4
         server.stub().Classify(pb.ClassifyRequest(encoded_image=digit_files()[0].read_bytes()), timeout=10)
@@ -63,15 +68,16 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])
-def test_a_second_server_on_a_taken_port_fails_and_names_it(digits: RunningServer, flag: str) -> None:
-    url = digits.address if flag == "--grpc-port" else digits.metrics_url
-    port = url.rpartition(":")[2]
-    with RunningServer("--model", "repvgg_digits", flag, port, wait=False) as second:
-        assert second.process.wait(30) == 1
-        assert f"127.0.0.1:{port}" in second.log
-        assert flag in second.log
-        assert "Traceback" not in second.log
+def test_a_second_server_on_a_taken_port_fails_and_names_it() -> None:
+    with RunningServer(*CHEAP) as first:
+        urls = {"--grpc-port": first.address, "--http-port": first.http_url, "--metrics-port": first.metrics_url}
+        for flag, url in urls.items():
+            port = url.rpartition(":")[2]
+            with RunningServer(*CHEAP, flag, port, wait=False) as second:
+                assert second.process.wait(30) == 1
+                assert f"127.0.0.1:{port}" in second.log
+                assert flag in second.log
+                assert "Traceback" not in second.log
 
 
 def test_a_model_that_cannot_be_loaded_is_named_and_ends_the_start(tmp_path: Path) -> None:
@@ -102,7 +108,7 @@ def test_a_broken_model_does_not_keep_others_from_being_served(tmp_path: Path) -
 
 
 def test_orphans_of_a_killed_supervisor_end_even_when_frozen() -> None:
-    with RunningServer("--model", "repvgg_digits", "--device", "sim:310p") as server:
+    with RunningServer(*CHEAP) as server:
         family = server.family()
         (worker,) = server.children("worker")
         worker.suspend()
@@ -114,9 +120,7 @@ def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> 
     file = tmp_path / "server.toml"
     file.write_text('max_queue_size = 11\nmax_batch_size = 2\nprecision = "f32"\n')
     environment = {"REPSERVE_MAX_QUEUE_SIZE": "22", "REPSERVE_MAX_BATCH_SIZE": "4"}
-    with RunningServer(
-        "--config", str(file), "--max-queue-size", "33", "--model", "repvgg_digits", environment=environment
-    ) as server:
+    with RunningServer("--config", str(file), "--max-queue-size", "33", *CHEAP, environment=environment) as server:
         (line,) = [line for line in server.log.splitlines() if "settings:" in line]
         assert "max_queue_size = 33" in line
         assert "max_batch_size = 4" in line
@@ -132,7 +136,7 @@ def test_a_wrong_setting_is_named_without_a_traceback() -> None:
 
 def test_the_ready_file_goes_with_the_server(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
-    with RunningServer("--model", "repvgg_digits", "--ready-file", str(ready), wait=False) as server:
+    with RunningServer(*CHEAP, "--ready-file", str(ready), wait=False) as server:
         wait_until(ready.exists, "the ready file is there", 60)
         assert server.signal_and_wait(signal.SIGTERM) == 0
     assert not ready.exists()

@@ -1,4 +1,4 @@
-"""The time that a device, or a slow peer, takes in what stands for one."""
+"""The time that a device or a slow peer takes, in what stands for one."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import threading
 
 
 def take_time(seconds: float) -> None:
-    """Be busy for so long, as a device is with a batch; never for waiting until something has happened."""
+    """Let so much time pass where it is the time that is tried; never to wait until something has happened."""
     threading.Event().wait(seconds)

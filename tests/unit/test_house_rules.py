@@ -277,32 +277,6 @@ def test_init_files_only_hand_names_on(package: str) -> None:
             assert docstring or handed_on or isinstance(node, kinds), f"{path}:{node.lineno}"
 
 
-def sleeps_in(source: str) -> list[int]:
-    """Lines that name a function that sleeps."""
-    lines = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and node.attr == "sleep" and isinstance(node.value, ast.Name):
-            lines += [node.lineno] if node.value.id in ("time", "asyncio") else []
-        elif isinstance(node, ast.ImportFrom) and node.module in ("time", "asyncio"):
-            lines += [node.lineno for alias in node.names if alias.name == "sleep"]
-    return lines
-
-
-def test_sleeps_are_recognised() -> None:
-    pattern = "import time\ntime.{0}(1)\nasync def f():\n    await asyncio.{0}(0)\nfrom time import {0}\n"
-    source = pattern.format("sleep")
-    assert sleeps_in(source) == [5, 2, 4]
-
-
-def test_no_test_sleeps() -> None:
-    found = [
-        f"{path.relative_to(ROOT)}:{line}"
-        for path in sorted((ROOT / "tests").rglob("*.py"))
-        for line in sleeps_in(path.read_text(encoding="utf-8"))
-    ]
-    assert found == []
-
-
 def test_machine_paths_are_recognised() -> None:
     folder = b"home"
     assert MACHINE_PATH.search(b'PATH = "/' + folder + b'/someone/data"')

@@ -12,6 +12,7 @@ from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
 from repserve_bench.load import LoadResult, LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
+from support.devices import take_time
 from support.fake_server import FakeServer
 from support.harness import RunningServer, digit_files
 
@@ -140,7 +141,7 @@ def test_what_waits_for_room_counts_as_latency() -> None:
         def script(request: object) -> object:
             if not started.is_set():
                 started.set()
-                threading.Event().wait(0.3)
+                take_time(0.3)
             return answer(request)  # type: ignore[arg-type]
 
         fake.script = script  # type: ignore[assignment]
@@ -192,12 +193,11 @@ def test_requests_without_an_answer_in_time_are_in_the_percentiles(transport: Tr
 
 @pytest.mark.parametrize("transport", ["stream", "unary"])
 def test_a_limit_of_requests_in_flight_is_told_apart_from_a_slow_client(transport: TransportName) -> None:
-    slow = threading.Event()
     with FakeServer() as fake:
         answer = fake.script
 
         def script(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
-            slow.wait(0.2)
+            take_time(0.2)
             return answer(request)
 
         fake.script = script
@@ -209,13 +209,13 @@ def test_a_limit_of_requests_in_flight_is_told_apart_from_a_slow_client(transpor
 
 @pytest.mark.parametrize("transport", ["stream", "unary"])
 def test_what_became_due_while_another_waited_for_room_is_not_sent_late_by_the_client(transport: TransportName) -> None:
-    gate, first = threading.Event(), threading.Semaphore(4)
+    first = threading.Semaphore(4)
     with FakeServer() as fake:
         answer = fake.script
 
         def script(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
             if first.acquire(blocking=False):
-                gate.wait(0.6)
+                take_time(0.6)
             return answer(request)
 
         fake.script = script

@@ -16,6 +16,7 @@ import pytest
 from repserve_client import Client, ResourceExhaustedError
 from repserve_client.errors import from_rpc_error
 from repserve_protos.v1 import classification_pb2 as pb
+from support.devices import take_time
 from support.digits_server import SLOT_KINDS, digits_server
 from support.faulty_runtimes import CRASH, FAIL, HANG, LOSE_DEVICE, NOT_A_NUMBER
 from support.harness import DIGITS, RunningServer, card_predictions, digit_files, refusal, wait_until
@@ -109,7 +110,7 @@ def test_a_supervisor_that_was_stopped_blames_nobody(faulty_repository: Path) ->
         worker.suspend()
         server.metric("repserve_images_total")  # A scrape asks the worker, which does not answer.
         supervisor.suspend()
-        threading.Event().wait(4.0)  # Longer than a worker may be silent; it is the time that is tried here.
+        take_time(4.0)  # longer than a worker may be silent
         supervisor.resume()
         server.metric("repserve_images_total")
         worker.resume()

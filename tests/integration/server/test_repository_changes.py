@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -13,17 +11,11 @@ import pytest
 from PIL import Image
 
 from repserve_protos.v1 import classification_pb2 as pb
+from support.devices import take_time
 from support.harness import RunningServer, refusal, wait_until
 from support.versioned_runtime import add_version, expected_class, make_model
 
 RUNTIME = ("--runtime", "support.versioned_runtime:Runtime", "--repository-poll-seconds", "0.1")
-
-SLOW_COPY = """
-import sys, threading
-for part in "good":
-    open(sys.argv[1], "a").write(part)
-    threading.Event().wait(0.4)
-"""
 
 
 def request(version: str = "", pixel: int = 3, model: str = "versioned") -> pb.ClassifyRequest:
@@ -120,7 +112,10 @@ def test_a_folder_that_is_copied_slowly_is_loaded_when_it_is_whole(tmp_path: Pat
     model = make_model(tmp_path, 1)
     with RunningServer(*RUNTIME, repository=tmp_path) as server:
         (model / "2").mkdir()
-        subprocess.run([sys.executable, "-c", SLOW_COPY, str(model / "2" / "model.onnx")], check=True, timeout=30)
+        for part in "good":
+            with (model / "2" / "model.onnx").open("a", encoding="utf-8") as file:
+                file.write(part)
+            take_time(0.4)
         wait_until(lambda: answering(server) == "2", "version 2 answers")
         assert "cannot serve" not in server.log
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from repserve_server.supervisor.metrics import ServerMetrics
 from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion
 from repserve_server.supervisor.workers import WorkerEvents, Workers
 from support.fakes import READY
-from support.queue_harness import run_async, settle
+from support.queue_harness import WAIT_SECONDS, run_async, settle
 
 OTHER_CLASSES = READY.model_copy(update={"interface": READY.interface.model_copy(update={"classes": 5})})
 
@@ -78,12 +78,11 @@ class Harness:
 
     async def started_again(self, index: int = 0) -> FakeChild:
         """The next process, which may have to wait for its turn."""
-        for _ in range(500):
-            if self.model.workers[index].child is not None:
-                return self.child(index)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), 0.01)
-        raise AssertionError("no process was started")
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.model.workers[index].child is None:
+            assert time.monotonic() < deadline, "no process was started"
+            await settle()
+        return self.child(index)
 
 
 @pytest.fixture(autouse=True)

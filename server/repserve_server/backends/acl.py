@@ -12,10 +12,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from repserve_server.ascend.npu_smi import NpuSmiError, read_chips, soc_version
 from repserve_server.backends.acl_errors import LOG_HINT, explain_import_error
 from repserve_server.backends.acl_model import AclModel
-from repserve_server.backends.base import BackendError, BackendOptions, DeviceError, TensorSpec
+from repserve_server.backends.base import Backend, BackendError, BackendOptions, DeviceError, TensorSpec
 from repserve_server.repository.compiled import CompiledFolder, read_compiled
 from repserve_server.repository.model_files import find_om
 
@@ -27,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 DEVICE_PREFIX = "npu:"
 UNKNOWN_PRECISION = "as compiled"
-MOST_FAILURES = 3
-"""Failed runs after which the process is left, even if each succeeded when tried again."""
+MAX_FAILURES = 3
+"""Failed runs after which this process gives the device up, even if each run succeeded on its second attempt."""
 
 
-class AclBackend:
+class AclBackend(Backend):
     """The .om models of one folder on one NPU."""
 
     name = "acl"
@@ -67,25 +69,26 @@ class AclBackend:
         self.output_name = self._models[0].output_name
         self.batch_sizes = tuple(sorted(self._by_size))
 
+    @override
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """See ``Backend.run``.
+        """Run a batch; see ``Backend.run``.
 
-        A failed run is tried once more. One that fails again is the end of this process's use of the device: failures
-        leak device memory, and the device may stay in a faulty state until its process has ended. For the leaks, so is
-        the run after ``MOST_FAILURES`` that succeeded when tried again.
+        A failed run is tried once more. If it fails again, this process stops using the device: failures leak device
+        memory, and the device may stay in a faulty state until its process has ended. Because of the leaks, it also
+        stops after ``MAX_FAILURES`` failures, even if each run succeeded on its second attempt.
         """
-        if self._failures >= MOST_FAILURES:
+        if self._failures >= MAX_FAILURES:
             raise DeviceError(
                 f"{self._failures} runs have failed on the device, each of which leaks a batch of its memory"
             )
         model = self._by_size.get(len(batch))
         if model is None:
-            raise ValueError(f"a batch of {len(batch)} was to be run; compiled sizes are {list(self.batch_sizes)}")
+            raise ValueError(f"cannot run a batch of {len(batch)}; compiled sizes are {list(self.batch_sizes)}")
         try:
             return model.run(batch)
         except RuntimeError as error:
             self._failures += 1
-            logger.warning("a run of %s failed (%s); it is tried once more", model.file.name, str(error).strip())
+            logger.warning("a run of %s failed (%s); trying once more", model.file.name, str(error).strip())
         try:
             return model.run(batch)
         except RuntimeError as error:
@@ -94,12 +97,9 @@ class AclBackend:
                 f"`npu-smi info`; {LOG_HINT}"
             ) from error
 
-    def figures(self) -> dict[str, float]:
-        """See ``Backend.figures``."""
-        return {}
-
+    @override
     def close(self) -> None:
-        """See ``Backend.close``: unloads the models, the last one first."""
+        """Unload the models, the last one first."""
         self._by_size = {}
         while self._models:
             self._models.pop().free()
@@ -131,7 +131,7 @@ class AclBackend:
                 )
 
     def _unload_unused(self) -> None:
-        """Give the device memory of models back that ``max_batch_size`` leaves no batch size to.
+        """Unload the models that no batch size up to ``max_batch_size`` uses.
 
         The first model stays: the newest generation copies the inputs of all in its context.
         """

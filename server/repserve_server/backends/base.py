@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "f32", "bf16"]
 InputKind = Literal["pixels", "tensor"]
-_IMAGE_DIMENSIONS = 4
 DEFAULT_OUTPUT_NAME = "scores"
 """Of a model that gives its output no name."""
 
@@ -26,7 +24,7 @@ class BackendError(RepServeError):
 
 
 class DeviceError(BackendError):
-    """The device failed and this process shall not use it any more; its worker is replaced by a new one."""
+    """The device failed and this process must not use it any more; its worker is replaced by a new one."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,19 @@ class BackendOptions:
     """What a backend is made from.
 
     Attributes:
-        device: as the server was told: ``cpu``, ``npu:0``, ``sim:310p``.
+        device: as in the settings: ``cpu``, ``npu:0``, ``sim:310p``.
         path: the version's folder in the model repository, or one model file.
         runtime: ``auto`` or the name of a backend.
-        precision: arithmetic wanted; ``auto`` is what the device does fastest.
+        precision: the arithmetic; ``auto`` is the fastest of the device.
         threads: CPU threads the backend may use.
-        max_batch_size: the largest batch to offer.
+        max_batch_size: the largest batch to run.
         compiled_sizes: sizes the model is compiled for, where the device needs fixed ones; None for 1 and
             max_batch_size.
         classes: number of classes by the labels file; None where there is none.
-        preprocessing: what the model wants done to an image.
+        preprocessing: how images are prepared for the model.
         input: ``pixels`` to take uint8 images [crop, crop, 3] wherever the model or the backend can normalise them;
             ``tensor`` to take what the model file itself takes, mostly float32 [3, crop, crop], normalised.
-        crop_open: the crop in ``preprocessing`` is a default, and gives way to the model's own size.
+        crop_open: the crop in ``preprocessing`` is a default, which the model's own image size replaces.
     """
 
     device: str
@@ -74,6 +72,9 @@ class BackendOptions:
 
 class Backend(Protocol):
     """A loaded model on a device, used by one thread.
+
+    A class that is named as ``package.module:Class`` in the settings is made with ``BackendOptions`` as its only
+    argument.
 
     Attributes:
         name: the backend's name, for logs and metrics.
@@ -108,22 +109,18 @@ class Backend(Protocol):
         ...
 
     def figures(self) -> dict[str, float]:
-        """Figures of its own for the metrics: a simulated device's sleep error in seconds; empty for others."""
-        ...
+        """Return figures of its own for the metrics: a simulated device's sleep error in seconds; empty for others."""
+        return {}
 
     def close(self) -> None:
-        """Give back what the backend holds; nothing is run afterwards."""
-        ...
+        """Release what the backend holds; nothing is run afterwards."""
+        return
 
 
 def power_sizes(max_batch_size: int) -> tuple[int, ...]:
-    """The sizes 1, 2, 4 ... up to and with ``max_batch_size``."""
-    sizes = [1]
-    while sizes[-1] * 2 <= max_batch_size:
-        sizes.append(sizes[-1] * 2)
-    if sizes[-1] != max_batch_size:
-        sizes.append(max_batch_size)
-    return tuple(sizes)
+    """Powers of two up to ``max_batch_size``, and that size itself."""
+    powers = (1 << power for power in range(max_batch_size.bit_length()))
+    return (*(size for size in powers if size < max_batch_size), max_batch_size)
 
 
 def image_specs(name: str, preprocessing: Preprocessing) -> tuple[TensorSpec, TensorSpec]:
@@ -135,25 +132,13 @@ def image_specs(name: str, preprocessing: Preprocessing) -> tuple[TensorSpec, Te
     )
 
 
-def fit_to_model(options: BackendOptions, shape: Sequence[int | None]) -> BackendOptions:
-    """The options for a model's own image size, where the crop is open and the model has a fixed square one.
-
-    Args:
-        options: what was asked for.
-        shape: of the model's input, batch first; None for a side that the model leaves open.
-    """
-    if not options.crop_open or len(shape) != _IMAGE_DIMENSIONS:
-        return options
-    height, width = shape[2:] if shape[1] == CHANNELS else shape[1:3]
-    return options if height is None or height != width else replace(options, preprocessing=_fit(options, height))
-
-
-def _fit(options: BackendOptions, crop: int) -> Preprocessing:
-    """The guide's resize of 256 belongs to its crop of 224; another crop keeps that ratio."""
-    return options.preprocessing.model_copy(update={"crop": crop, "resize": round(crop * 256 / 224)})
+def fit_crop(preprocessing: Preprocessing, crop: int) -> Preprocessing:
+    """The preprocessing for another crop; the resize keeps the guide's ratio of 256 to 224."""
+    return preprocessing.model_copy(update={"crop": crop, "resize": round(crop * 256 / 224)})
 
 
 def preprocessing_of(options: BackendOptions, spec: TensorSpec) -> Preprocessing:
-    """What is to be done to an image for a loaded model: as asked, or for the model's own size where that was open."""
+    """The preprocessing for a loaded model: as in the options, or for its own image size where the crop is open."""
     crop = spec.shape[-2] if spec.layout == "NHWC" else spec.shape[-1]
-    return _fit(options, crop) if options.crop_open and crop != options.preprocessing.crop else options.preprocessing
+    wanted = options.preprocessing
+    return fit_crop(wanted, crop) if options.crop_open and crop != wanted.crop else wanted

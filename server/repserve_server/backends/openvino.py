@@ -5,29 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import override
 
 from repserve_server.backends.base import (
     DEFAULT_OUTPUT_NAME,
+    Backend,
     BackendError,
     BackendOptions,
-    TensorSpec,
-    fit_to_model,
     image_specs,
     power_sizes,
 )
+from repserve_server.backends.onnx_input import OnnxInput, read_input
 from repserve_server.repository.model_files import find_onnx
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 
-class OpenVinoBackend:
+_DTYPES = {"f32": "float32", "u8": "uint8"}
+
+
+class OpenVinoBackend(Backend):
     """An ONNX model compiled for this CPU, taking uint8 NHWC images unless the options ask for its own input.
 
     The normalisation (guide: /255, -mean, /std) is compiled into the graph where the model does not bring it, so that
-    slots hold a quarter of the bytes. The batch dimension stays dynamic: every size up to the largest runs without
+    slots take a quarter of the bytes. The batch dimension stays dynamic: every size up to the largest runs without
     padding, and measured as fast as a graph compiled for it.
     """
 
@@ -44,9 +46,7 @@ class OpenVinoBackend:
             model = core.read_model(path)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot read {path}: {_first_line(error)}") from error
-        if len(model.inputs) == 1:
-            options = fit_to_model(options, _sides(model.input(0).partial_shape))
-        self.input = _check_input(ov, model, path, options)
+        self.input, options = read_input(path, _inputs(model), options)
         model.reshape([-1, *self.input.shape])
         normalise = options.input == "pixels" and self.input.dtype == "float32"
         if normalise:
@@ -71,18 +71,14 @@ class OpenVinoBackend:
         self.batch_sizes = power_sizes(options.max_batch_size)
         self._request: Any = compiled.create_infer_request()
 
+    @override
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """See ``Backend.run``."""
         self._request.infer({0: batch}, share_inputs=True)
         scores: NDArray[np.float32] = self._request.get_output_tensor(0).data
         return scores.reshape(len(batch), self.classes)
 
-    def figures(self) -> dict[str, float]:
-        """See ``Backend.figures``."""
-        return {}
-
+    @override
     def close(self) -> None:
-        """See ``Backend.close``."""
         self._request = None
 
 
@@ -100,26 +96,20 @@ def _choose_precision(core: Any, options: BackendOptions) -> str:  # noqa: ANN40
     return options.precision
 
 
-def _sides(shape: Any) -> list[int | None]:  # noqa: ANN401 - no types
+def _inputs(model: Any) -> list[OnnxInput]:  # noqa: ANN401 - no types
+    return [
+        OnnxInput(
+            port.any_name, _DTYPES.get(dtype := port.element_type.get_type_name(), dtype), _sides(port.partial_shape)
+        )
+        for port in model.inputs
+    ]
+
+
+def _sides(shape: Any) -> tuple[int | None, ...]:  # noqa: ANN401 - no types
+    """The sides, None for an open one; all four are where even their number is open."""
     if shape.rank.is_dynamic:
-        return []
-    return [None if side.is_dynamic else int(side.get_length()) for side in shape]
-
-
-def _check_input(ov: Any, model: Any, path: Path, options: BackendOptions) -> TensorSpec:  # noqa: ANN401 - no types
-    """What the model file takes: normalised float32, or uint8 pixels that it normalises itself."""
-    if len(model.inputs) != 1:
-        raise BackendError(f"{path}: the model has {len(model.inputs)} inputs, expected one image")
-    port = model.input(0)
-    dtype = {"f32": "float32", "u8": "uint8"}.get(port.element_type.get_type_name())
-    for spec in image_specs(port.any_name, options.preprocessing):
-        if dtype == spec.dtype and port.partial_shape.compatible(ov.PartialShape([-1, *spec.shape])):
-            return spec
-    crop = options.preprocessing.crop
-    raise BackendError(
-        f"{path}: the model's input is {port.element_type.get_type_name()} {port.partial_shape}, expected f32 "
-        f"[batch,3,{crop},{crop}] or u8 [batch,{crop},{crop},3]; set crop in model.toml if the model takes another size"
-    )
+        return (None,) * 4
+    return tuple(None if side.is_dynamic else int(side.get_length()) for side in shape)
 
 
 def _with_preprocessing(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
-from repserve_server.backends.base import DEFAULT_OUTPUT_NAME, BackendError, BackendOptions, image_specs
+from repserve_server.backends.base import DEFAULT_OUTPUT_NAME, Backend, BackendError, BackendOptions, image_specs
 from repserve_server.backends.published import PUBLISHED_DEVICES
 from repserve_server.process import set_timer_slack
 
@@ -38,13 +39,13 @@ class SleepError:
         self.largest = max(self.largest, seconds)
 
 
-class SimulatedBackend:
+class SimulatedBackend(Backend):
     """A device that takes as long as the guide's table says, and makes its scores up from the images' bytes.
 
     A run ends at a time on an absolute schedule. Waking up is always a little late; a run that follows at once starts
-    where the last one was due to end, so that the lateness does not add up, and ``sleep_error`` tells how large it is.
-    At most one run's time is made good: a host that stood still for longer has lost that time, as with a real device,
-    which also idles while the host works between two runs.
+    where the last one was due to end, so that the lateness does not add up; ``sleep_error`` measures it. At most
+    one run's time is made up for: a host that stood still for longer has lost that time, as with a real device, which
+    also idles while the host works between two runs.
     """
 
     name = "simulated"
@@ -75,8 +76,8 @@ class SimulatedBackend:
         self._noise = np.random.default_rng(0).random((256, self.classes), dtype=np.float32)
         set_timer_slack(1)
 
+    @override
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """See ``Backend.run``; sleeps as long as the device would take for ``len(batch)`` images."""
         called = self._clock()
         seconds = self._device.batch_seconds(len(batch))
         follows_at_once = called - self._woke < seconds
@@ -90,13 +91,10 @@ class SimulatedBackend:
         self.sleep_error.add(self._lateness)
         return scores
 
+    @override
     def figures(self) -> dict[str, float]:
-        """See ``Backend.figures``."""
         error = self.sleep_error
         return {"mean": error.total / max(1, error.runs), "max": error.largest}
-
-    def close(self) -> None:
-        """See ``Backend.close``."""
 
     def _make_up_scores(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Logits that depend on some of an image's bytes only, so that equal images get equal answers."""

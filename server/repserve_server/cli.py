@@ -20,7 +20,7 @@ _REPEATED = ("model", "device")
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
-    """A flag for a setting; it has no default of its own, so that the environment and the file come next."""
+    """Make a flag for a setting; without a default of its own, so that the environment and the file come next."""
     kind: Any = str
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     types = {field.annotation, *get_args(field.annotation)}
@@ -44,7 +44,7 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     )
 
 
-def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - one entry a setting
+def serve_command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401 - one for each setting
     """Serve the models of a repository over gRPC and HTTP.
 
     Every setting can also be an environment variable (REPSERVE_MAX_QUEUE_SIZE for --max-queue-size) or a key of the
@@ -83,7 +83,7 @@ serve = click.Command(
 @click.command()
 @click.option("--model-repository", type=click.Path(path_type=Path), default=Path("model_repo"), show_default=True)
 def models(model_repository: Path) -> None:
-    """List the models of a repository, and what is missing to serve them."""
+    """List the models of a repository, and what they lack to be served."""
     try:
         folders = scan_repository(model_repository)
     except RepositoryError as error:
@@ -105,12 +105,12 @@ def models(model_repository: Path) -> None:
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model-repository", type=click.Path(path_type=Path), default=Path("model_repo"), show_default=True)
 @click.option("--version", "number", type=int, help="Version of the model.  [default: the newest]")
-@click.option("--device", default="cpu", show_default=True, help="What to run it on.")
+@click.option("--device", default="cpu", show_default=True, help="Device to run it on.")
 def golden(model: str, images: tuple[Path, ...], model_repository: Path, number: int | None, device: str) -> None:
-    """Record how a model classifies IMAGES now, for the check that each later version must pass.
+    """Record how a model classifies IMAGES now, as a check that each later version must pass.
 
-    Copies the images into the model's folder golden/ and writes golden.toml beside them. A version that gives another
-    class, or a probability that differs by more than the tolerance in that file, will not be served.
+    Copies the images into the model's folder golden/ and writes golden.toml beside them. A version that predicts
+    another class, or a probability that differs by more than the tolerance in that file, is not served.
     """
     from repserve_server.doctor.golden import record_golden
 
@@ -122,7 +122,7 @@ def golden(model: str, images: tuple[Path, ...], model_repository: Path, number:
         raise click.ClickException(str(error)) from error
     for line in lines:
         click.echo(line)
-    click.echo(f"written: {golden_file(folder.path)}")
+    click.echo(f"wrote {golden_file(folder.path)}")
 
 
 def _find_model(repository: Path, name: str) -> ModelFolder:

@@ -38,7 +38,7 @@ def test_the_page_leads_from_an_empty_server_to_the_table(tmp_path: Path) -> Non
         return found
 
     before, after = dict(printed)[FIRST_LOOK], output("doctor --device npu:0 --model repvgg_a0")
-    assert "no version is there yet" in before
+    assert "it has no version yet" in before
     assert "repvgg_a0 on npu:0: loaded with acl" in after
     assert "atc --framework=5" in output("--dry-run")
     version = tmp_path / "model_repo" / "repvgg_a0" / "1"

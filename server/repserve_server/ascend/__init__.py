@@ -1,1 +1,1 @@
-"""What a machine says of its Ascend chips, and what is written down beside compiled models. Needs no CANN."""
+"""What a machine reports about its Ascend chips and their software. Needs no CANN."""

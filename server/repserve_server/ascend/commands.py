@@ -1,6 +1,6 @@
 """Running a command for a limited time.
 
-Commands of the vendor's hang where the driver does, and then even SIGKILL may not end them.
+The vendor's commands hang when the driver does, and then even SIGKILL may not end them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 _KILL_SECONDS = 2.0
-"""How long a killed process is waited for. One that is stuck in the kernel is left to it."""
+"""How long to wait for a killed process. One that is stuck in the kernel is left behind."""
 
 
 class CommandTimeoutError(Exception):
-    """A command did not end in time."""
+    """A command did not finish in time."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class CommandResult:
 
 
 RunCommand = Callable[[Sequence[str], float, Mapping[str, str]], CommandResult]
-"""Runs a command: its words, the seconds it may take, its environment."""
+"""Runs a command: its arguments, the seconds it may take, its environment."""
 
 
 def run_bounded(command: Sequence[str], timeout: float, environment: Mapping[str, str]) -> CommandResult:
-    """Run a command and take what it prints.
+    """Run a command and capture its output.
 
     Args:
         command: the program and its arguments.
@@ -54,7 +54,7 @@ def run_bounded(command: Sequence[str], timeout: float, environment: Mapping[str
     try:
         output, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise CommandTimeoutError(f"{' '.join(command)} did not end within {timeout:.0f} s") from error
+        raise CommandTimeoutError(f"{' '.join(command)} did not finish within {timeout:.0f} s") from error
     finally:
         end_process(process)
         for stream in (process.stdout, process.stderr):
@@ -64,7 +64,7 @@ def run_bounded(command: Sequence[str], timeout: float, environment: Mapping[str
 
 
 def end_process(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> bool:
-    """Kill a process if it still runs, and wait for it, but not for ever; returns whether it has ended."""
+    """Kill a process if it still runs, and wait a bounded time for it; returns whether it has ended."""
     if process.poll() is not None:
         return True
     process.kill()

@@ -28,7 +28,7 @@ class Cann:
     Attributes:
         home: the folder that its ``set_env.sh`` makes ASCEND_HOME_PATH.
         script: path of that ``set_env.sh``; empty where it was not found.
-        version: such as ``8.0.RC1``; empty where no file tells it.
+        version: such as ``8.0.RC1``; empty where no file has it.
     """
 
     home: str
@@ -37,12 +37,12 @@ class Cann:
 
 
 def below(root: Path, path: str) -> Path:
-    """The absolute ``path`` on a machine whose files are below ``root``."""
+    """Map an absolute path to a machine whose files are below ``root``."""
     return root / path.lstrip("/")
 
 
 def find_cann(environment: Mapping[str, str], root: Path = Path("/")) -> list[Cann]:
-    """The installations of CANN: first the one that the environment names, then those in the usual folders."""
+    """Find the installations of CANN: first the one that the environment names, then those in the usual folders."""
     named = [environment[name].rstrip("/") for name in _HOME_VARIABLES if environment.get(name)]
     homes = list(named)
     for parent in (ASCEND_FOLDER, f"{environment.get('HOME', '')}/Ascend"):
@@ -66,7 +66,7 @@ def find_cann(environment: Mapping[str, str], root: Path = Path("/")) -> list[Ca
 
 
 def cann_version(home: Path) -> str:
-    """The version of the CANN in a folder, such as ``8.0.RC1``; empty where no file tells it."""
+    """Read the version of the CANN in a folder, such as ``8.0.RC1``; empty where no file has it."""
     for file in sorted(home.glob("*-linux/ascend_*_install.info")):
         if found := _VERSION.search(_read(file)):
             return found[1]
@@ -78,7 +78,7 @@ def cann_version(home: Path) -> str:
 
 
 def library_folder(library: str, environment: Mapping[str, str], root: Path = Path("/")) -> str | None:
-    """The folder in which the loader finds a library: of LD_LIBRARY_PATH, or of /etc/ld.so.conf.d."""
+    """Find the folder from which the loader takes a library: of LD_LIBRARY_PATH, or of /etc/ld.so.conf.d."""
     folders = [folder for folder in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
     for file in sorted(below(root, "/etc/ld.so.conf.d").glob("*.conf")):
         folders += [line.strip() for line in _read(file).splitlines()]
@@ -89,29 +89,29 @@ def library_folder(library: str, environment: Mapping[str, str], root: Path = Pa
 
 
 def driver_folder(root: Path = Path("/")) -> str:
-    """The folder of the driver, as its installer wrote it down, or the usual one."""
+    """Return the folder of the driver, as its installer recorded it, or the usual one."""
     return f"{_install_info(root).get('Driver_Install_Path_Param') or ASCEND_FOLDER}/driver"
 
 
 def driver_version(root: Path = Path("/")) -> str:
-    """The version of the driver, such as ``23.0.3``; empty where no file tells it."""
+    """Read the version of the driver, such as ``23.0.3``; empty where no file has it."""
     found = _VERSION.search(_read(below(root, f"{driver_folder(root)}/version.info")))
     return found[1] if found else ""
 
 
 def driver_group(root: Path = Path("/")) -> str:
-    """Name of the group whose members may use the devices."""
+    """Return the name of the group whose members may use the devices."""
     return _install_info(root).get("UserGroup") or DEFAULT_GROUP
 
 
 def _install_info(root: Path) -> dict[str, str]:
-    """What the driver's installer wrote down, such as ``UserGroup=HwHiAiUser``."""
+    """Read what the driver's installer recorded, such as ``UserGroup=HwHiAiUser``."""
     lines = (line.partition("=") for line in _read(below(root, _INSTALL_INFO)).splitlines())
     return {name.strip(): value.strip() for name, _, value in lines}
 
 
 def _read(file: Path) -> str:
-    """The text of a file; empty where it is not there or may not be read."""
+    """Read the text of a file; empty where it does not exist or may not be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""``npu-smi info``: which chips there are, how they are, and who uses them.
+"""``npu-smi info``: the chips of this machine, their health, and the processes that use them.
 
 The table's column widths differ between driver versions, so it is read by its bars and blanks. Each chip has two rows:
 NPU number and name, health, power and temperature; then chip number, device number, bus, AI core load and memory. A
@@ -27,7 +27,7 @@ _PROCESS_CELLS = 4
 
 
 class NpuSmiError(Exception):
-    """``npu-smi`` is not there or does not tell the chips; the message says which."""
+    """``npu-smi`` is not installed or does not list the chips; the message says which."""
 
 
 class NpuSmiMissingError(NpuSmiError):
@@ -35,7 +35,7 @@ class NpuSmiMissingError(NpuSmiError):
 
 
 class NpuSmiHangError(NpuSmiError):
-    """``npu-smi`` does not end: the driver hangs."""
+    """``npu-smi`` does not finish: the driver hangs."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class ChipProcess:
 
     process_id: int
     name: str
-    memory_mb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,8 @@ class Chip:
         name: such as ``310P3``.
         health: ``OK``, ``Warning``, ``Alarm``, ``Critical`` or another word of the driver's.
         bus_id: its PCI address.
-        ai_core_percent: load of its AI cores; None where not shown.
         memory_used_mb: megabytes in use; of the HBM where the chip has some. None where not shown.
-        memory_total_mb: megabytes that there are.
+        memory_total_mb: megabytes in all.
         processes: who uses it.
     """
 
@@ -70,19 +68,18 @@ class Chip:
     name: str
     health: str
     bus_id: str
-    ai_core_percent: int | None = None
     memory_used_mb: int | None = None
     memory_total_mb: int | None = None
     processes: tuple[ChipProcess, ...] = ()
 
 
 def soc_version(name: str) -> str:
-    """The name of a chip as atc takes it: ``310P3`` is ``Ascend310P3``."""
+    """Return the name of a chip for atc: ``310P3`` is ``Ascend310P3``."""
     return name if name.startswith(_PREFIX) else _PREFIX + name
 
 
 def find_npu_smi(environment: Mapping[str, str], root: Path = Path("/")) -> str | None:
-    """The path of ``npu-smi`` in PATH or where drivers put it; None where there is none."""
+    """Find ``npu-smi`` in PATH or where drivers install it; None without one."""
     for folder in (*environment.get("PATH", "").split(os.pathsep), *_FOLDERS):
         path = f"{folder}/npu-smi"
         if folder.startswith("/") and os.access(below(root, path), os.X_OK):
@@ -96,40 +93,40 @@ def read_chips(
     root: Path = Path("/"),
     run: RunCommand = run_bounded,
 ) -> list[Chip]:
-    """The chips of this machine.
+    """Read the chips of this machine.
 
     Args:
         timeout: seconds that npu-smi may take.
         environment: environment variables, this process's own by default.
         root: the folder that stands for ``/`` when npu-smi is looked for.
-        run: what runs the command.
+        run: runs the command.
 
     Raises:
-        NpuSmiMissingError: npu-smi is not there.
-        NpuSmiHangError: it takes longer.
+        NpuSmiMissingError: npu-smi is not installed.
+        NpuSmiHangError: it does not finish in time.
         NpuSmiError: it fails, or shows no chip.
     """
     variables = os.environ if environment is None else environment
     command = find_npu_smi(variables, root)
     if command is None:
-        raise NpuSmiMissingError("npu-smi is not there: the driver is not installed, or npu-smi is not in PATH")
+        raise NpuSmiMissingError("npu-smi was not found: the driver is not installed, or npu-smi is not in PATH")
     try:
         done = run([command, "info"], timeout, variables)
     except OSError as error:
         raise NpuSmiError(f"{command} cannot be started: {error}") from error
     except CommandTimeoutError as error:
-        raise NpuSmiHangError(f"npu-smi info did not end within {timeout:.0f} s: the driver hangs") from error
+        raise NpuSmiHangError(f"npu-smi info did not finish within {timeout:.0f} s: the driver hangs") from error
     chips = parse_npu_smi(done.output) if done.status == 0 else []
     if not chips:
         # What counts comes last: "DrvMngGetConsoleLogLevel failed" is followed by the error of the driver's library.
         lines = (done.errors or done.output).strip().splitlines()
         how = "shows no chip" if done.status == 0 else f"failed with status {done.status}"
-        raise NpuSmiError(f"npu-smi info {how}: {lines[-1].strip() if lines else 'it says nothing'}")
+        raise NpuSmiError(f"npu-smi info {how}: {lines[-1].strip() if lines else 'no output'}")
     return chips
 
 
 def parse_npu_smi(text: str) -> list[Chip]:
-    """The chips in the output of ``npu-smi info``; lines that are not understood are passed over."""
+    """Read the output of ``npu-smi info``; lines of an unknown form are skipped."""
     chips: list[Chip] = []
     upper: tuple[int, str, str] | None = None
     has_device_column = in_processes = False
@@ -162,7 +159,6 @@ def _read_lower(cells: list[str], npu: int, name: str, health: str) -> Chip | No
     # A chip may be called 310: only the bus tells such an upper row from a lower one.
     if not words or not all(word.isdigit() for word in words) or not (":" in cells[1] or cells[1] in _NO_BUS):
         return None
-    load = cells[2].split()
     # Columns: memory, and on some chips HBM after it; then the first reads 0 / 0.
     memory = [(int(used), int(total)) for used, total in _MEMORY.findall(cells[2])]
     used, total = memory[-1] if memory else (None, None)
@@ -173,18 +169,17 @@ def _read_lower(cells: list[str], npu: int, name: str, health: str) -> Chip | No
         name=name,
         health=health,
         bus_id=cells[1],
-        ai_core_percent=int(load[0]) if load and load[0].isdigit() else None,
         memory_used_mb=used,
         memory_total_mb=total,
     )
 
 
 def _add_process(chips: list[Chip], cells: list[str]) -> None:
-    """A row ``NPU Chip | process id | name | memory`` belongs to the chip of these two numbers."""
+    """Add a row ``NPU Chip | process id | name | memory`` to the chip of these two numbers."""
     owner = cells[0].split() if len(cells) >= _PROCESS_CELLS else []
     if not owner or not all(word.isdigit() for word in (*owner, cells[1])):
         return
-    process = ChipProcess(int(cells[1]), cells[2], int(cells[3]) if cells[3].isdigit() else None)
+    process = ChipProcess(int(cells[1]), cells[2])
     for index, chip in enumerate(chips):
         if chip.npu == int(owner[0]) and chip.chip == int(owner[1] if len(owner) > 1 else 0):
             chips[index] = replace(chip, processes=(*chip.processes, process))

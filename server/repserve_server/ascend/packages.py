@@ -1,7 +1,7 @@
-"""The vendor's Python packages: whether they can be imported, found out in a process of its own.
+"""Whether the vendor's Python packages can be imported, tried in a process of its own.
 
 An import loads CANN's libraries, which print to standard output and may crash or hang where the driver is broken.
-``python -m repserve_server.ascend.packages PARENT_PROCESS_ID`` answers with one line of JSON.
+``python -m repserve_server.ascend.packages PARENT_PROCESS_ID`` prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _MODULES = ("aclruntime", "ais_bench.infer.interface")
 
 @dataclass(frozen=True)
 class ImportOutcome:
-    """How the import went: what was found, and what to do; ``advice`` is empty where the packages can be used."""
+    """The result of an import: what was found, and what to do; ``advice`` is empty where the packages work."""
 
     found: str
     advice: str = ""
 
 
 def describe_import_error(error: ImportError) -> ImportOutcome:
-    """Why ``aclruntime`` or ``ais_bench`` cannot be imported, and what to install.
+    """Explain why ``aclruntime`` or ``ais_bench`` cannot be imported, and what to install.
 
-    A package that is not there raises ModuleNotFoundError; one that is there without CANN's libraries, ImportError.
+    A package that is not installed raises ModuleNotFoundError; one that lacks CANN's libraries, ImportError.
     """
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in DISTRIBUTIONS:
         return ImportOutcome(
@@ -59,12 +59,12 @@ def try_import(
             [sys.executable, "-P", "-m", "repserve_server.ascend.packages", str(os.getpid())], timeout, environment
         )
     except CommandTimeoutError:
-        return ImportOutcome(f"importing them did not end within {timeout:.0f} s: the driver hangs", advice)
+        return ImportOutcome(f"the import did not finish within {timeout:.0f} s: the driver hangs", advice)
     if done.status == 0:
         return ImportOutcome(**json.loads(done.output))
     how = f"by {signal.Signals(-done.status).name}" if done.status < 0 else f"with status {done.status}"
     lines = done.errors.strip().splitlines()
-    return ImportOutcome(f"importing them ended {how}{f' ({lines[-1].strip()})' if lines else ''}", advice)
+    return ImportOutcome(f"the import ended {how}{f' ({lines[-1].strip()})' if lines else ''}", advice)
 
 
 def _import() -> ImportOutcome:
@@ -80,11 +80,11 @@ def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return "(version not known)"
+        return "(unknown version)"
 
 
 def main(arguments: list[str]) -> int:
-    """Print the outcome; whatever the libraries print meanwhile goes to standard error."""
+    """Print the outcome; what the libraries print meanwhile goes to standard error."""
     answer = os.dup(sys.stdout.fileno())
     become_child(int(arguments[0]), "repserve-import")
     outcome = _import()

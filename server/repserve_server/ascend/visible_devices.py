@@ -10,7 +10,7 @@ VISIBLE_DEVICES = "ASCEND_RT_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class VisibleDevices:
-    """What a process sees.
+    """The devices that a process sees.
 
     Attributes:
         devices: the devices by their own numbers; ``npu:0`` is the first of them.
@@ -24,7 +24,7 @@ class VisibleDevices:
 
 
 def visible_devices(environment: Mapping[str, str], count: int) -> VisibleDevices:
-    """The devices that a process with this environment sees on a machine that has ``count``.
+    """List the devices that a process with this environment sees on a machine that has ``count``.
 
     The value is a list such as ``1,2,3``: numbers below ``count``, ascending, without blanks. ACL stops at the first
     item that is none of these, and takes those before it (CANN's description of the variable).

@@ -1,7 +1,7 @@
-"""What went wrong with an NPU, in words that say what to install or check.
+"""Explanations of what went wrong on an NPU, with what to install or check.
 
 The vendor's exceptions read ``[code][text] ``; the text is often "unknown", and the true cause is only in what its
-libraries print, so nothing but the code is read.
+libraries print, so only the code is read.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _LOAD_ADVICE = {
 
 
 def error_code(error: BaseException) -> int | None:
-    """The code at the start of the vendor's message, if there is one."""
+    """Return the code at the start of the vendor's message, if there is one."""
     found = _CODE.match(str(error))
     return int(found[1]) if found else None
 
 
 def explain_load_error(file: Path, device: int, error: BaseException) -> str:
-    """Why a model was not loaded, and what to check."""
+    """Explain why a model was not loaded, and what to check."""
     usual = f"`repserve doctor --device npu:{device}` checks the usual causes"
     advice = _LOAD_ADVICE.get(error_code(error) or 0, usual)
     if _others_may_write(file):
-        advice += "; besides, the newest aclruntime takes no file that others than its owner may write: chmod go-w"
+        advice += "; besides, the newest aclruntime refuses files that others than their owner may write: chmod go-w"
     return f"npu:{device} cannot load {file} ({str(error).strip()}): {advice}; {LOG_HINT}"
 
 
@@ -49,6 +49,6 @@ def _others_may_write(file: Path) -> bool:
 
 
 def explain_import_error(error: ImportError) -> str:
-    """Why ``aclruntime`` or ``ais_bench`` cannot be imported, and what to install."""
+    """Explain why ``aclruntime`` or ``ais_bench`` cannot be imported, and what to install."""
     outcome = describe_import_error(error)
     return f"{outcome.found}; {outcome.advice}"

@@ -1,4 +1,4 @@
-"""One .om on one NPU, through ``ais_bench``: what it takes, checked before every run, and how it is run and freed.
+"""One .om on one NPU, through ``ais_bench``: its input, checked before every run, and how it is run and freed.
 
 The three generations of aclruntime and ais_bench in the field share their version numbers, so methods are looked up
 by name. Only calls that all three have are used: a run is ``set_staticbatch`` or ``set_dynamic_batchsize``, then
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUNS_BETWEEN_RESETS = 1000
-"""Runs after which the vendor's timing lists are emptied: they keep an entry for each run and each copy, for ever."""
+"""Runs after which the vendor's timing lists are cleared: they keep an entry for each run and each copy, for ever."""
 _SCORES_DIMENSIONS = 2
 _KEPT: list[object] = []
 """Sessions that a fork copied: collecting one would call ACL."""
@@ -48,7 +48,7 @@ class Description:
 
     @classmethod
     def copy(cls, tensor: Any) -> Description:  # noqa: ANN401 - aclruntime has no types
-        """Take what a ``tensor_desc`` says now."""
+        """Copy the present values of a ``tensor_desc``."""
         return cls(str(tensor.name), str(tensor.datatype.name), tuple(int(n) for n in tensor.shape), int(tensor.size))
 
 
@@ -56,7 +56,7 @@ class AclModel:
     """A loaded .om: static, compiled for one batch size, or dynamic, compiled for several (gears).
 
     Attributes:
-        file: where it came from.
+        file: the .om.
         input: name, dtype, shape of one image and layout.
         classes: length of a row of scores.
         output_name: the output's name.
@@ -155,7 +155,7 @@ class AclModel:
             )
 
     def _find_gears(self, image: Description, gears: Sequence[int] | None) -> tuple[int, ...]:
-        """The batch sizes of a dynamic model: as they were written down, or else tried one by one."""
+        """Find the batch sizes of a dynamic model: those recorded for it, or else by trying one after another."""
         largest = image.size // (math.prod(image.shape[1:]) * np.dtype(image.dtype).itemsize)
         # The vendor's code prints a line for each size that is none.
         candidates = sorted(set(gears)) if gears else range(1, largest + 1)
@@ -178,7 +178,7 @@ class AclModel:
         return True
 
     def _count_run(self) -> None:
-        """Before a run, so that whatever the vendor's code raises here costs no scores."""
+        """Count a run before it starts, so that an error of the vendor's code here costs no scores."""
         self._runs += 1
         if self._runs % RUNS_BETWEEN_RESETS:
             return

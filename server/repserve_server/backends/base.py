@@ -29,7 +29,7 @@ class DeviceError(BackendError):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a backend takes: the name of the model's input, and dtype, shape and layout of one image."""
+    """A model's input: its name, and dtype, shape and layout of one image."""
 
     name: str
     dtype: str
@@ -39,7 +39,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What a backend is made from.
+    """What to load, and how.
 
     Attributes:
         device: as in the settings: ``cpu``, ``npu:0``, ``sim:310p``.
@@ -118,13 +118,13 @@ class Backend(Protocol):
 
 
 def power_sizes(max_batch_size: int) -> tuple[int, ...]:
-    """Powers of two up to ``max_batch_size``, and that size itself."""
+    """List the powers of two below ``max_batch_size``, and that size itself."""
     powers = (1 << power for power in range(max_batch_size.bit_length()))
     return (*(size for size in powers if size < max_batch_size), max_batch_size)
 
 
 def image_specs(name: str, preprocessing: Preprocessing) -> tuple[TensorSpec, TensorSpec]:
-    """The two inputs that a model may have: normalised float32 [3, crop, crop], or uint8 pixels [crop, crop, 3]."""
+    """Return a model's two possible inputs: normalised float32 [3, crop, crop], or uint8 pixels [crop, crop, 3]."""
     crop = preprocessing.crop
     return (
         TensorSpec(name, "float32", (CHANNELS, crop, crop), "NCHW"),
@@ -133,12 +133,12 @@ def image_specs(name: str, preprocessing: Preprocessing) -> tuple[TensorSpec, Te
 
 
 def fit_crop(preprocessing: Preprocessing, crop: int) -> Preprocessing:
-    """The preprocessing for another crop; the resize keeps the guide's ratio of 256 to 224."""
+    """Change the crop; the resize keeps the guide's ratio of 256 to 224."""
     return preprocessing.model_copy(update={"crop": crop, "resize": round(crop * 256 / 224)})
 
 
 def preprocessing_of(options: BackendOptions, spec: TensorSpec) -> Preprocessing:
-    """The preprocessing for a loaded model: as in the options, or for its own image size where the crop is open."""
+    """Return a loaded model's preprocessing: that of the options, or for its own image size where the crop is open."""
     crop = spec.shape[-2] if spec.layout == "NHWC" else spec.shape[-1]
     wanted = options.preprocessing
     return fit_crop(wanted, crop) if options.crop_open and crop != wanted.crop else wanted

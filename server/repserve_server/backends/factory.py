@@ -8,7 +8,7 @@ from collections.abc import Callable
 from repserve_server.backends.base import Backend, BackendError, BackendOptions
 
 RUNTIMES = ("openvino", "onnxruntime")
-"""What can run a model on the device ``cpu``; the first is the default."""
+"""The runtimes of the device ``cpu``; the first is the default."""
 
 
 def create_backend(options: BackendOptions) -> Backend:
@@ -55,7 +55,7 @@ def _create_cpu_backend(options: BackendOptions) -> Backend:
 
 
 def _create_own_backend(runtime: str, options: BackendOptions) -> Backend:
-    """A backend class from outside this package, made with the options as its only argument."""
+    """Make a backend of a class from outside this package, with the options as its only argument."""
     module, _, name = runtime.partition(":")
     try:
         create: Callable[[BackendOptions], Backend] = getattr(importlib.import_module(module), name)

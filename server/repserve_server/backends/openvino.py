@@ -106,7 +106,7 @@ def _inputs(model: Any) -> list[OnnxInput]:  # noqa: ANN401 - no types
 
 
 def _sides(shape: Any) -> tuple[int | None, ...]:  # noqa: ANN401 - no types
-    """The sides, None for an open one; all four are where even their number is open."""
+    """Return the sides, None for an open one; all four are open where even their number is."""
     if shape.rank.is_dynamic:
         return (None,) * 4
     return tuple(None if side.is_dynamic else int(side.get_length()) for side in shape)
@@ -119,7 +119,7 @@ def _with_preprocessing(
     *,
     normalise: bool,
 ) -> Any:  # noqa: ANN401
-    """Have the graph give float32 scores and, if it is to ``normalise``, take uint8 NHWC images."""
+    """Make the graph output float32 scores and, with ``normalise``, take uint8 NHWC images."""
     steps = ov.preprocess.PrePostProcessor(model)
     steps.output().tensor().set_element_type(ov.Type.f32)
     if normalise:

@@ -1,1 +1,1 @@
-"""``repserve doctor``: whether serving can work on this machine with these settings, and what to do where it cannot."""
+"""``repserve doctor``: checks that serving can work on this machine with these settings, and says what to do if not."""

@@ -1,4 +1,4 @@
-"""What NPUs need below Python: CANN, the driver, device nodes, permission to use them, and healthy chips."""
+"""Checks of what NPUs need below Python: CANN, the driver, device nodes and permissions, and healthy chips."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _check = functools.partial(Check, Group.ASCEND)
 
 @dataclass(frozen=True)
 class ChipSurvey:
-    """The chips of the machine, or why npu-smi does not tell them, and the nodes /dev/davinciN."""
+    """The chips of the machine, or why npu-smi does not list them, and the nodes /dev/davinciN."""
 
     chips: tuple[Chip, ...]
     error: NpuSmiError | None
@@ -42,12 +42,12 @@ class ChipSurvey:
 
     @property
     def count(self) -> int:
-        """How many devices ACL can see at most."""
+        """The most devices that ACL can see."""
         return len(self.chips) or len(self.nodes)
 
 
 def survey_chips(machine: Machine) -> ChipSurvey:
-    """Ask npu-smi, and look for device nodes."""
+    """Run npu-smi, and look for device nodes."""
     folder = machine.path("/dev")
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     numbers = sorted(int(found[1]) for name in names if (found := _DEVICE_NODE.fullmatch(name)))
@@ -60,7 +60,7 @@ def survey_chips(machine: Machine) -> ChipSurvey:
 
 
 def check_ascend(machine: Machine, survey: ChipSurvey, devices: tuple[str, ...]) -> list[Check]:
-    """All checks of this group; ``devices`` are the NPUs that the server is to use."""
+    """Run all checks of this group; ``devices`` are the NPUs that the server is to use."""
     return [
         _check_cann(machine),
         _check_driver(machine),
@@ -75,12 +75,12 @@ def check_ascend(machine: Machine, survey: ChipSurvey, devices: tuple[str, ...])
 def _check_cann(machine: Machine) -> Check:
     installed = find_cann(machine.environment, machine.root)
     library = library_folder(ACL_LIBRARY, machine.environment, machine.root)
-    described = ", ".join(f"{cann.version or 'of a version that no file tells'} in {cann.home}" for cann in installed)
+    described = ", ".join(f"{cann.version or 'of an unknown version'} in {cann.home}" for cann in installed)
     if not installed and library is None:
         return _check(
             "CANN",
             Status.PROBLEM,
-            f"no set_env.sh in {ASCEND_FOLDER}/ascend-toolkit, cann, nnrt or nnae, nor where ASCEND_HOME_PATH points",
+            f"no set_env.sh in {ASCEND_FOLDER}/ascend-toolkit, cann, nnrt or nnae, nor in ASCEND_HOME_PATH",
             "install CANN's toolkit, or nnrt, which is enough to serve, for this chip",
         )
     script = next((cann.script for cann in installed if cann.script), "the set_env.sh of CANN")
@@ -93,11 +93,11 @@ def _check_cann(machine: Machine) -> Check:
         )
     operators = machine.environment.get("ASCEND_OPP_PATH", "")
     if not operators or not machine.path(operators).is_dir():
-        state = f"is {operators}, which is not there" if operators else "is not set"
+        state = f"is {operators}, which does not exist" if operators else "is not set"
         return _check(
             "CANN",
             Status.WARNING,
-            f"{described or library}, but ASCEND_OPP_PATH {state}: models with some operators will not load",
+            f"{described or library}, but ASCEND_OPP_PATH {state}: models with some operators cannot be loaded",
             f"run `source {script}` rather than setting LD_LIBRARY_PATH alone",
         )
     return _check("CANN", Status.OK, f"{described or 'found'}; its environment is set, {ACL_LIBRARY} in {library}")
@@ -110,7 +110,7 @@ def _check_driver(machine: Machine) -> Check:
         return _check(
             "driver",
             Status.PROBLEM,
-            f"neither {folder}/version.info nor {DRIVER_LIBRARY} is there",
+            f"neither {folder}/version.info nor {DRIVER_LIBRARY} was found",
             f"{_INSTALL_DRIVER}; in a container, mount {folder}",
         )
     if library is None:
@@ -120,7 +120,7 @@ def _check_driver(machine: Machine) -> Check:
             f"version {version} in {folder}, but the loader does not find {DRIVER_LIBRARY}",
             f"add {folder}/lib64/driver and {folder}/lib64/common to LD_LIBRARY_PATH",
         )
-    return _check("driver", Status.OK, f"version {version or 'not known'}, {DRIVER_LIBRARY} in {library}")
+    return _check("driver", Status.OK, f"version {version or 'unknown'}, {DRIVER_LIBRARY} in {library}")
 
 
 def _check_nodes(machine: Machine, survey: ChipSurvey) -> Check:
@@ -128,8 +128,9 @@ def _check_nodes(machine: Machine, survey: ChipSurvey) -> Check:
     if not survey.nodes:
         missing.insert(0, "/dev/davinci0")
     if missing:
-        found = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there"
-        return _check("device nodes", Status.PROBLEM, found, f"{_INSTALL_DRIVER}; {_CONTAINER}")
+        return _check(
+            "device nodes", Status.PROBLEM, f"missing: {', '.join(missing)}", f"{_INSTALL_DRIVER}; {_CONTAINER}"
+        )
     closed = _closed_nodes(machine, survey)
     if closed:
         group = driver_group(machine.root)
@@ -140,7 +141,7 @@ def _check_nodes(machine: Machine, survey: ChipSurvey) -> Check:
             f"add the user to the group that owns them: `sudo usermod -aG {group} $USER`, and log in again; in a "
             "container, --group-add with that group's number",
         )
-    return _check("device nodes", Status.OK, f"{', '.join((*survey.nodes, *_SHARED_NODES))}: there, and may be used")
+    return _check("device nodes", Status.OK, f"{', '.join((*survey.nodes, *_SHARED_NODES))} exist and may be used")
 
 
 def _closed_nodes(machine: Machine, survey: ChipSurvey) -> list[str]:
@@ -153,23 +154,23 @@ def _check_group(machine: Machine, survey: ChipSurvey) -> Check:
     rows = (line.split(":") for line in machine.read("/etc/group").splitlines())
     number = next((int(row[2]) for row in rows if row[0] == name and len(row) > 2 and row[2].isdigit()), None)  # noqa: PLR2004
     if machine.user_id == 0:
-        return _check("user group", Status.OK, "this is root, which needs no group")
+        return _check("user group", Status.OK, "root needs no group")
     if number is not None and number in machine.group_ids:
         return _check("user group", Status.OK, f"user {machine.user_id} is in {name} ({number})")
     can_use = bool(survey.nodes) and not _closed_nodes(machine, survey)
-    where = f"is not in {name} ({number})" if number is not None else f"cannot be in {name}: there is no such group"
+    where = f"is not in {name} ({number})" if number is not None else f"cannot be in {name}, which does not exist"
     return _check(
         "user group",
         Status.WARNING if can_use else Status.PROBLEM,
-        f"user {machine.user_id} {where}" + ("; the device nodes may be used all the same" if can_use else ""),
-        f"run `sudo usermod -aG {name} $USER` and log in again; the driver's installer makes the group",
+        f"user {machine.user_id} {where}" + ("; the device nodes may be used anyway" if can_use else ""),
+        f"run `sudo usermod -aG {name} $USER` and log in again; the driver's installer creates the group",
     )
 
 
 def _check_npu_smi(survey: ChipSurvey) -> Check:
     if survey.error is not None:
         advice = {
-            NpuSmiMissingError: "install the driver; in a container, mount npu-smi and /usr/local/dcmi as well, so "
+            NpuSmiMissingError: "install the driver; in a container, also mount npu-smi and /usr/local/dcmi, so "
             "that chips and health can be checked",
             NpuSmiHangError: "restart the machine or reset the card; `dmesg` shows the driver's errors",
         }.get(
@@ -186,16 +187,16 @@ def _check_npu_smi(survey: ChipSurvey) -> Check:
 def _check_visible_devices(machine: Machine, survey: ChipSurvey) -> Check:
     visible = visible_devices(machine.environment, survey.count)
     if visible.text is None:
-        return _check(VISIBLE_DEVICES, Status.OK, f"not set: {counted(survey.count, 'device')} can be seen")
+        return _check(VISIBLE_DEVICES, Status.OK, f"not set: {counted(survey.count, 'device')} visible")
     meaning = ", ".join(f"npu:{index} is device {device}" for index, device in enumerate(visible.devices)) or (
-        "no device can be seen"
+        "no device is visible"
     )
     if visible.rejected is not None:
         return _check(
             VISIBLE_DEVICES,
             Status.WARNING if visible.devices else Status.PROBLEM,
             f"{visible.text!r} is read up to {visible.rejected!r}: {meaning}",
-            f"write numbers below {survey.count}, ascending and without blanks, such as 0,1; or unset it",
+            f"use ascending numbers below {survey.count} without blanks, such as 0,1; or unset it",
         )
     return _check(VISIBLE_DEVICES, Status.OK, f"{visible.text}: {meaning}")
 
@@ -209,12 +210,12 @@ def _check_device(machine: Machine, survey: ChipSurvey, name: str) -> Check:
         return _check(
             f"device {name}",
             Status.PROBLEM,
-            f"it is not there: this process sees {seen}",
-            f"choose another --device, or see what {VISIBLE_DEVICES}, the device nodes and npu-smi say above",
+            f"not found: this process sees {seen}",
+            f"choose another --device, or check {VISIBLE_DEVICES}, the device nodes and npu-smi above",
         )
     chip = next((chip for chip in survey.chips if chip.device == visible[index]), None)
     if chip is None:
-        return _check(f"device {name}", Status.OK, "its device node is there; without npu-smi nothing tells its health")
+        return _check(f"device {name}", Status.OK, "its device node exists; its health is unknown without npu-smi")
     name = f"device {name}"
     described = f"NPU {chip.npu} chip {chip.chip}, {_describe(chip)}"
     if chip.health != "OK":
@@ -222,7 +223,7 @@ def _check_device(machine: Machine, survey: ChipSurvey, name: str) -> Check:
             name,
             Status.PROBLEM if chip.health == "Critical" else Status.WARNING,
             described,
-            f"`npu-smi info -t health -i {chip.npu}` and `dmesg` say what is wrong; reset or replace the card",
+            f"`npu-smi info -t health -i {chip.npu}` and `dmesg` show what is wrong; reset or replace the card",
         )
     if chip.processes:
         users = ", ".join(f"{user.name or 'a process'} ({user.process_id})" for user in chip.processes)
@@ -230,7 +231,7 @@ def _check_device(machine: Machine, survey: ChipSurvey, name: str) -> Check:
             name,
             Status.WARNING,
             f"{described}; used by {users}",
-            "its time and memory are shared: end those processes, unless it is this server that runs",
+            "its time and memory are shared: stop those processes, unless they are this server's",
         )
     return _check(name, Status.OK, described)
 

@@ -1,4 +1,4 @@
-"""A check: what was looked at, how it is, and what to do."""
+"""A check: what was examined, its status, and what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Group(StrEnum):
-    """What a check belongs to."""
+    """The group that a check belongs to."""
 
     ASCEND = "Ascend"
     PACKAGES = "Python packages"
@@ -17,7 +17,7 @@ class Group(StrEnum):
 
 
 class Status(StrEnum):
-    """How it is. Only a problem keeps the server from working."""
+    """The outcome of a check. Only a problem keeps the server from working."""
 
     OK = "ok"
     WARNING = "warning"
@@ -31,9 +31,9 @@ class Check:
 
     Attributes:
         group: its group.
-        name: what was looked at.
-        status: how it is.
-        found: a sentence without its full stop that says what is there.
+        name: what was examined.
+        status: the outcome.
+        found: a sentence, without its full stop, on what was found.
         advice: what to do; never empty for a warning or a problem.
     """
 
@@ -45,11 +45,11 @@ class Check:
 
     def __post_init__(self) -> None:
         if self.status in (Status.WARNING, Status.PROBLEM) and not self.advice:
-            raise ValueError(f"the check {self.name!r} says what is wrong, and not what to do")
+            raise ValueError(f"the check {self.name!r} has no advice")
 
 
 def not_needed(checks: Iterable[Check], why: str) -> list[Check]:
-    """The checks for something that these settings do not use: what is wrong there is no matter."""
+    """Mark checks of something that these settings do not use: problems there do not matter."""
     return [
         check
         if check.status is Status.OK
@@ -59,7 +59,7 @@ def not_needed(checks: Iterable[Check], why: str) -> list[Check]:
 
 
 def as_warnings(checks: Iterable[Check], why: str = "") -> list[Check]:
-    """The checks with warnings for problems, where something else shows that serving can work; ``why`` says what."""
+    """Turn problems into warnings where something else, ``why``, shows that serving can work."""
     return [
         replace(check, status=Status.WARNING, found=f"{check.found}{f'; {why}' if why else ''}")
         if check.status is Status.PROBLEM
@@ -69,10 +69,10 @@ def as_warnings(checks: Iterable[Check], why: str = "") -> list[Check]:
 
 
 def can_serve(checks: Iterable[Check]) -> bool:
-    """Whether no check found a problem."""
+    """Return whether no check found a problem."""
     return all(check.status is not Status.PROBLEM for check in checks)
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 chip``, ``2 chips``."""
+    """Write a number with its noun: ``1 chip``, ``2 chips``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -23,9 +23,9 @@ from repserve_server.settings import SettingsError, load_settings
 def doctor_command(config: Path | None, as_json: bool, no_load: bool, **flags: Any) -> None:  # noqa: ANN401 - serve's flags
     """Check whether serving can work on this machine, and say what to do where it cannot.
 
-    Takes the settings of `repserve serve`, from flags, environment and --config, and checks what serve would do with
-    them: for NPUs the driver, CANN, device nodes, permissions and chips; the Python packages; each model of the
-    repository, which is loaded and measured on each device; and CPU, memory, ports and limits. Nothing is changed.
+    Takes the settings of `repserve serve` from flags, environment and --config. Checks the driver, CANN, device nodes,
+    permissions and chips of NPUs; the Python packages; each model of the repository, which is loaded and measured on
+    each device; and CPU, memory, ports and limits. Changes nothing.
 
     Exit status: 0 if serving can work, perhaps with warnings; 1 if there is a problem; 2 for wrong usage.
     """
@@ -36,14 +36,14 @@ def doctor_command(config: Path | None, as_json: bool, no_load: bool, **flags: A
         raise click.ClickException(str(error)) from error
     machine = Machine()
     trial = None if no_load else functools.partial(try_model, environment=machine.environment)
-    checks = examine(machine, settings, trial, _tell)
+    checks = examine(machine, settings, trial, _report_progress)
     columns = shutil.get_terminal_size().columns
     click.echo(json.dumps(report_body(checks), indent=2) if as_json else format_report(checks, columns))
     sys.exit(0 if can_serve(checks) else 1)
 
 
-def _tell(doing: str) -> None:
-    """Say what takes long, to somebody who waits at a terminal."""
+def _report_progress(doing: str) -> None:
+    """Show at a terminal what takes long."""
     if sys.stderr.isatty():
         click.echo(click.style(f"{doing} ...", dim=True), err=True)
 
@@ -54,7 +54,7 @@ doctor = click.Command(
     help=doctor_command.__doc__,
     params=[
         click.Option(["--json", "as_json"], is_flag=True, help="Print the report as JSON."),
-        click.Option(["--no-load"], is_flag=True, help="Do not load models onto the devices, which may take minutes."),
+        click.Option(["--no-load"], is_flag=True, help="Do not load models, which may take minutes."),
         *serve.params,
     ],
 )

@@ -1,4 +1,4 @@
-"""Compiled models: each .om of a version against compiled.json beside it, the machine's chips, and model.toml."""
+"""Checks of compiled models: each .om of a version against compiled.json, the machine's chips, and model.toml."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _check = functools.partial(Check, Group.MODELS)
 def check_compiled(
     version: Path, name: str, config: ModelConfig, max_batch_size: int, chips: tuple[Chip, ...]
 ) -> list[Check]:
-    """The checks of one version folder.
+    """Check one version folder.
 
     Args:
         version: the folder.
-        name: how the report calls it, such as ``repvgg_a0/1``.
+        name: its name in the report, such as ``repvgg_a0/1``.
         config: the model's model.toml.
         max_batch_size: the largest batch that the server would run.
-        chips: the chips of this machine; empty where they are not known.
+        chips: the chips of this machine; empty where they are unknown.
     """
     files = sorted(file for file in version.iterdir() if file.suffix == ".om")
     compile_again = _compile_command(version, max_batch_size, chips)
     if not files:
-        return [_check(name, Status.PROBLEM, "no .om model is there, and NPUs run nothing else", compile_again)]
+        return [_check(name, Status.PROBLEM, "no .om model, and NPUs run nothing else", compile_again)]
     try:
         compiled = read_compiled(version)
     except RepositoryError as error:
         return [_check(f"{name}/{COMPILED_NAME}", Status.PROBLEM, str(error), compile_again)]
     if compiled is None:
         names = ", ".join(file.name for file in files)
-        found = f"not there: neither the chip nor the normalisation of {names} can be checked"
+        found = f"missing: neither the chip nor the normalisation of {names} can be checked"
         return [_check(f"{name}/{COMPILED_NAME}", Status.WARNING, found, f"{compile_again}, which writes it")]
     if compiled.preprocessing is not None:
         compile_again = _compile_command(version, max_batch_size, chips, " --aipp")
@@ -52,7 +52,7 @@ def check_compiled(
     ]
     missing = sorted(set(written) - {file.name for file in files})
     if missing:
-        found = f"{COMPILED_NAME} names {', '.join(missing)}, not there any more"
+        found = f"{COMPILED_NAME} names {', '.join(missing)}, which no longer exists"
         checks.append(_check(f"{name} files", Status.WARNING, found, compile_again))
     return checks
 
@@ -60,7 +60,7 @@ def check_compiled(
 def _check_folder(
     name: str, compiled: CompiledFolder, config: ModelConfig, chips: tuple[Chip, ...], compile_again: str
 ) -> Check:
-    """The chip, and the preprocessing that is compiled in."""
+    """Check the chip, and the preprocessing that is compiled in."""
     name = f"{name}/{COMPILED_NAME}"
     present = sorted({soc_version(chip.name) for chip in chips})
     if present and compiled.soc_version not in present:
@@ -74,22 +74,22 @@ def _check_folder(
                 found = f"{key} = {_value(here)} is compiled in, model.toml has {_value(there)}"
                 return _check(name, Status.PROBLEM, found, f"correct model.toml, or {compile_again}")
     elif any(model.aipp for model in compiled.models):
-        found = "models normalise on the chip, with a mean and std that are not written down"
+        found = "models normalise on the chip, with an unknown mean and std"
         return _check(name, Status.WARNING, found, compile_again)
-    fits = "which this machine has" if present else "whether this machine has it is not known"
-    inputs = "AIPP normalises as model.toml says" if inside is not None else "no AIPP"
+    fits = "which this machine has" if present else "this machine's chips are unknown"
+    inputs = "AIPP normalises as in model.toml" if inside is not None else "no AIPP"
     return _check(name, Status.OK, f"for {compiled.soc_version}, {fits}; {compiled.precision}; {inputs}")
 
 
 def _check_sizes(name: str, models: list[CompiledModel], max_batch_size: int, compile_again: str) -> Check:
-    """What the server would do with the batch sizes of all files."""
+    """Check what the server would do with the batch sizes of all files."""
     name = f"{name} batch sizes"
     sizes = sorted({size for model in models for size in model.batch_sizes})
     static = Counter(model.batch_sizes[0] for model in models if len(model.batch_sizes) == 1)
     twice = [size for size, count in static.items() if count > 1]
     status, advice = Status.WARNING, compile_again
     if not sizes:
-        found = "none is written down for the files that are there"
+        found = "unknown for these files"
     elif twice:
         status, found = Status.PROBLEM, f"two files are compiled for batch size {twice[0]}"
         advice = "remove one of them from the folder"
@@ -97,10 +97,10 @@ def _check_sizes(name: str, models: list[CompiledModel], max_batch_size: int, co
         status, found = Status.PROBLEM, f"{sizes}, all above max_batch_size = {max_batch_size}"
         advice = f"raise max_batch_size, or {compile_again}"
     elif sizes[-1] > max_batch_size:
-        found = f"{sizes}; those above max_batch_size = {max_batch_size} are never run, and take memory of the device"
+        found = f"{sizes}; sizes above max_batch_size = {max_batch_size} never run, but take device memory"
         advice = "raise max_batch_size, or remove those files"
     elif sizes[-1] < max_batch_size:
-        found = f"{sizes}; larger batches are never run, though max_batch_size = {max_batch_size}"
+        found = f"{sizes}; larger batches never run, though max_batch_size = {max_batch_size}"
         advice = f"{compile_again}, or lower max_batch_size"
     elif sizes[0] > 1:
         found = f"{sizes}; a single image is padded to a batch of {sizes[0]}"
@@ -112,9 +112,9 @@ def _check_sizes(name: str, models: list[CompiledModel], max_batch_size: int, co
 def _check_file(
     name: str, file: Path, model: CompiledModel | None, compiled: CompiledFolder, compile_again: str
 ) -> Check:
-    """Whether this is the file that was compiled."""
+    """Check whether this is the file that was compiled."""
     if model is None:
-        found = f"{COMPILED_NAME} does not name it: chip, batch sizes and normalisation are not known"
+        found = f"not in {COMPILED_NAME}: chip, batch sizes and normalisation are unknown"
         return _check(name, Status.WARNING, found, f"remove the file, or {compile_again}")
     try:
         with file.open("rb") as content:
@@ -128,7 +128,7 @@ def _check_file(
     if len(model.batch_sizes) > 1:
         kind = f"gears {', '.join(map(str, model.batch_sizes))}"
     takes = "with AIPP" if model.aipp else "without AIPP"
-    return _check(name, Status.OK, f"{kind}, {takes}, {compiled.precision}; its sha256 is as written down")
+    return _check(name, Status.OK, f"{kind}, {takes}, {compiled.precision}; its sha256 is as recorded")
 
 
 def _compile_command(version: Path, max_batch_size: int, chips: tuple[Chip, ...], more: str = "") -> str:

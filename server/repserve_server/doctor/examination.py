@@ -1,4 +1,4 @@
-"""The whole examination: every check, group by group, for a machine and the server's settings."""
+"""All checks, group by group, for a machine and the server's settings."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _DEVICE = re.compile(r"cpu|npu:\d+|sim:\w+", re.ASCII)
 
 
 def examine(
-    machine: Machine, settings: Settings, try_model: TryModel | None, tell: Callable[[str], None]
+    machine: Machine, settings: Settings, try_model: TryModel | None, progress: Callable[[str], None]
 ) -> list[Check]:
-    """All checks, group by group.
+    """Run all checks, group by group.
 
-    What is amiss below a device that has just run a model is a warning only: CANN and the driver may be installed in
-    ways that the checks do not know.
+    Problems below a device that has just run a model become warnings: CANN and the driver may be installed in ways that
+    the checks do not know.
 
     Args:
         machine: the machine.
-        settings: those that the server would be started with.
+        settings: those of the server.
         try_model: loads a model and measures it; None to leave that out.
-        tell: hears what is done now where it may take long.
+        progress: called before each step that may take long, with its name.
     """
     if unknown := _check_devices(settings):
-        return unknown  # whatever else could be said would be of devices that were not meant
+        return unknown  # other checks would be about devices that were not meant
     npus = tuple(device for device in settings.device if device.startswith(NPU_PREFIX))
     unused = f"not needed for {', '.join(settings.device)}"
-    tell("asking npu-smi")
+    progress("running npu-smi")
     survey = survey_chips(machine)
     ascend = check_ascend(machine, survey, npus)
-    tell("importing aclruntime and ais_bench")
+    progress("importing aclruntime and ais_bench")
     vendor = [check_vendor_packages(try_import(machine.environment, run=machine.run))]
     runtime = [check_runtime(settings)]
     folders, repository = choose_folders(settings)
@@ -53,7 +53,7 @@ def examine(
         threads=max(1, machine.cpus // max(1, on_cpu)),
         try_model=try_model,
         untried=frozenset(() if can_serve(vendor) else npus),
-        tell=tell,
+        progress=progress,
     )
     if npus and loaded.issuperset(npus):
         ascend = as_warnings(ascend, "models run all the same")
@@ -72,13 +72,13 @@ def examine(
 
 
 def _check_devices(settings: Settings) -> list[Check]:
-    """Devices of no kind that the server knows."""
+    """Find devices of an unknown kind."""
     return [
         Check(
             Group.MODELS,
             f"device {device}",
             Status.PROBLEM,
-            f"{device!r} is no device that the server knows",
+            f"unknown device {device!r}",
             "use cpu, an NPU such as npu:0, or sim:310p, sim:310, sim:t4 to simulate one",
         )
         for device in settings.device

@@ -1,4 +1,4 @@
-"""Recording golden images with a worker's code, in a process of its own."""
+"""Recording of golden images with a worker's code, in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel allows the server: its ports, open files, locked memory and core dumps."""
+"""Checks of what the kernel allows the server: its ports, open files, locked memory and core dumps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from repserve_server.settings import Settings
 from repserve_server.supervisor.ports import PortReservation, PortTakenError, join_address
 
 _OWN_FILES = 64
-"""Descriptors that a frontend holds without a connection, generously: 22 were counted with one model and worker."""
+"""Descriptors that a frontend holds without a connection, with room to spare: 22 with one model and worker."""
 _FEW_CONNECTIONS = 256
 _check = functools.partial(Check, Group.MACHINE)
 
 
 def check_ports(settings: Settings) -> list[Check]:
-    """Whether both ports can be listened on, both at once."""
+    """Check that the server can listen on all of its ports at once."""
     ports = (
         ("gRPC port", settings.grpc_port, "--grpc-port"),
+        ("HTTP port", settings.http_port, "--http-port"),
         ("metrics port", settings.metrics_port, "--metrics-port"),
     )
     checks = []
@@ -34,12 +35,12 @@ def check_ports(settings: Settings) -> list[Check]:
                 continue
             taken.callback(reservation.close)
             where = join_address(settings.host, port)
-            checks.append(_check(name, Status.OK, f"{where} is free" if port else "0: the server takes a free one"))
+            checks.append(_check(name, Status.OK, f"{where} is free" if port else "0: the server picks a free one"))
     return checks
 
 
 def check_limits(machine: Machine, settings: Settings) -> list[Check]:
-    """The limits that ``ulimit`` shows."""
+    """Check the limits that ``ulimit`` shows."""
     locked, core = machine.limits["memlock"], machine.limits["core"]
     dumps = (
         "off: a crash of a vendor's library leaves no core file"
@@ -48,7 +49,7 @@ def check_limits(machine: Machine, settings: Settings) -> list[Check]:
     )
     return [
         _check_open_files(machine.limits["nofile"], settings),
-        _check("locked memory", Status.OK, f"{_bytes(locked)}; the server itself locks none"),
+        _check("locked memory", Status.OK, f"{_bytes(locked)}; the server locks none"),
         _check("core dumps", Status.OK, dumps),
     ]
 

@@ -1,4 +1,4 @@
-"""The machine as the checks see it: everything that they read of it, so that a test can make up another one."""
+"""The machine as the checks see it: everything that they read, so that a test can make up another one."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ class Machine:
     run: RunCommand = run_bounded
 
     def path(self, absolute: str) -> Path:
-        """Where the file with this absolute path is."""
+        """Return where the file with this absolute path is."""
         return below(self.root, absolute)
 
     def read(self, absolute: str) -> str:
-        """The text of a file; empty where it is not there or may not be read."""
+        """Read the text of a file; empty where it does not exist or may not be read."""
         try:
             return self.path(absolute).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 
     def may_read_and_write(self, absolute: str) -> bool:
-        """Whether the file's owner, group and mode let this user read and write it."""
+        """Return whether the file's owner, group and mode let this user read and write it."""
         try:
             status = self.path(absolute).stat()
         except OSError:

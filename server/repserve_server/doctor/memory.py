@@ -1,4 +1,4 @@
-"""Memory: what full queues would take of it, and /dev/shm, on which nothing depends."""
+"""Checks of memory: how much full queues would take, and /dev/shm, which the server does not use."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _check = functools.partial(Check, Group.MACHINE)
 
 
 def check_memory(machine: Machine, settings: Settings, folders: list[ModelFolder]) -> list[Check]:
-    """Memory for images that wait, and /dev/shm."""
+    """Check the memory for queued images, and /dev/shm."""
     return [_check_slots(machine, settings, folders), _check_shared_memory(machine)]
 
 
 def available_memory(machine: Machine) -> int | None:
-    """Bytes that the server could still get: of the machine, cut to its cgroups' limits; None where nothing tells."""
+    """Return the bytes that the server could still get, by the machine and its cgroups; None where they are unknown."""
     limits = list(_cgroup_room(machine))
     found = re.search(r"^MemAvailable:\s*(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)
     if found:
@@ -38,7 +38,7 @@ def available_memory(machine: Machine) -> int | None:
 
 
 def image_bytes(folder: ModelFolder, devices: tuple[str, ...]) -> int:
-    """Bytes of a slot at most: a uint8 image, or a normalised float32 one where an .om may take those."""
+    """Return the most bytes of a slot: of a uint8 image, or of a normalised float32 one where an .om may take those."""
     pixels = folder.config.preprocessing.image_bytes
     if not any(device.startswith(NPU_PREFIX) for device in devices):
         return pixels
@@ -60,16 +60,16 @@ def _check_slots(machine: Machine, settings: Settings, folders: list[ModelFolder
         f"{settings.max_queue_size:,}, {per_slot:,} bytes for {images})"
     )
     if available is None:
-        return _check("memory", Status.OK, f"{share}; /proc/meminfo does not tell what is available")
+        return _check("memory", Status.OK, f"{share}; /proc/meminfo does not show what is available")
     found = f"{_megabytes(available)} available; {share}"
     if needed > available:
-        advice = "set --max-queue-size lower, or raise the container's memory limit: the kernel would kill the server"
+        advice = "lower --max-queue-size, or raise the container's memory limit: the kernel would kill the server"
         return _check("memory", Status.WARNING, found, advice)
     return _check("memory", Status.OK, found)
 
 
 def _cgroup_room(machine: Machine) -> Iterator[int]:
-    """What each cgroup of this process that has a limit has left; cached files can be given up, so they count."""
+    """Yield what is left in each cgroup of this process that has a limit; cached files count as free."""
     line = next((line for line in machine.read("/proc/self/cgroup").splitlines() if line.startswith("0::")), None)
     if line is None:
         return
@@ -87,7 +87,7 @@ def _check_shared_memory(machine: Machine) -> Check:
     folder: Path = machine.path(_SHARED_MEMORY)
     why = "not needed: images wait in memfd areas, which it does not limit"
     if not folder.is_dir():
-        return _check(_SHARED_MEMORY, Status.NOT_NEEDED, f"not there, and {why}")
+        return _check(_SHARED_MEMORY, Status.NOT_NEEDED, f"missing, and {why}")
     area = os.statvfs(folder)
     return _check(_SHARED_MEMORY, Status.NOT_NEEDED, f"{_megabytes(area.f_blocks * area.f_frsize)}; {why}")
 

@@ -1,4 +1,4 @@
-"""The models of the repository, on each device: their folders, their files, and a trial of each."""
+"""Checks of the repository's models on each device: their folders, their files, and a trial of each."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from repserve_server.settings import Settings
 from repserve_server.supervisor.models import ModelVersion
 
 _NEW_MODEL = "to get one: "
-"""What stands before the command in the reason of a model without a version."""
+"""Precedes the command in the problem of a model without a version."""
 _check = functools.partial(Check, Group.MODELS)
 
 
 @dataclass
 class ModelReport:
-    """The checks of one model: of its folder, and by device of what the device would run."""
+    """The checks of one model: of its folder, and for each device of what the device would run."""
 
     folder: ModelFolder
     own: list[Check] = field(default_factory=list)
     by_device: dict[str, list[Check]] = field(default_factory=dict)
 
     def works_on(self, device: str) -> bool:
-        """Whether nothing keeps the device from serving it."""
+        """Return whether the device can serve it."""
         return can_serve(self.own) and can_serve(self.by_device.get(device, []))
 
 
 def choose_folders(settings: Settings) -> tuple[list[ModelFolder], list[Check]]:
-    """The models that the server would serve, and what is wrong with the repository as a whole."""
+    """Choose the models that the server would serve, and check the repository as a whole."""
     name, root = "model repository", settings.model_repository
     try:
         folders = scan_repository(root)
@@ -47,7 +47,7 @@ def choose_folders(settings: Settings) -> tuple[list[ModelFolder], list[Check]]:
         found = (
             f"{root} has no model {', '.join(missing)}; it has {', '.join(known)}" if folders else f"{root} is empty"
         )
-        advice = "correct --model" if folders else "make a folder for each model, as docs/operations.md shows"
+        advice = "correct --model" if folders else "create a folder for each model, as in docs/operations.md"
         return [], [_check(name, Status.PROBLEM, found, advice)]
     chosen = [folder for folder in folders if not settings.model or folder.name in settings.model]
     return chosen, [_check(name, Status.OK, f"{root}: {', '.join(folder.name for folder in chosen)}")]
@@ -61,9 +61,9 @@ def check_models(
     threads: int,
     try_model: TryModel | None,
     untried: frozenset[str],
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> tuple[list[Check], frozenset[str]]:
-    """The checks of all models, and the devices on which a model was loaded and measured.
+    """Check all models, and find the devices on which one was loaded and measured.
 
     A model that cannot be served is a problem only if nothing else can be served on that device: the server serves the
     others.
@@ -74,8 +74,8 @@ def check_models(
         survey: the chips of the machine.
         threads: CPU threads of each worker.
         try_model: loads a model and measures it; None to leave that out.
-        untried: devices on which no model can be loaded, as another check has said already.
-        tell: hears of each trial before it begins, which may take minutes.
+        untried: devices on which no model can be loaded, by another check.
+        progress: called before each trial, which may take minutes, with its name.
     """
     reports: list[ModelReport] = []
     loaded: set[str] = set()
@@ -91,7 +91,7 @@ def check_models(
         for device in devices:
             checks = report.by_device[device] = list(files[_kind(device)])
             if try_model is not None and device not in untried and can_serve(checks):
-                tell(f"loading {folder.name} on {device}")
+                progress(f"loading {folder.name} on {device}")
                 worker = next(worker for worker in version.workers if worker.device == device)
                 trial = try_model(version.load_message(worker, settings, threads), settings.load_timeout_seconds)
                 checks.append(_describe_trial(f"{folder.name} on {device}", trial))
@@ -111,7 +111,7 @@ def _weigh(reports: list[ModelReport], devices: tuple[str, ...]) -> list[Check]:
 
 
 def _kind(device: str) -> str:
-    """What devices that run the same files have in common: ``npu``, ``cpu``, ``sim``."""
+    """Return what devices that run the same files have in common: ``npu``, ``cpu``, ``sim``."""
     return device.partition(":")[0]
 
 
@@ -138,7 +138,7 @@ def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: C
     if kind == _kind(NPU_PREFIX):
         checks = check_compiled(folder, name, version.folder.config, version.max_batch_size, survey.chips)
         if settings.precision != "auto":
-            found = f"{settings.precision} was asked for, and a compiled model has its own arithmetic"
+            found = f"{settings.precision} was chosen, but a compiled model has its own arithmetic"
             checks.append(_check(f"{name} precision", Status.PROBLEM, found, "leave --precision at auto"))
         return checks
     if kind == "cpu" and ":" not in settings.runtime:
@@ -155,10 +155,10 @@ def _describe_trial(name: str, trial: Trial) -> Check:
     ready = trial.ready
     if ready is None:
         log = f"; its log ends: {' | '.join(trial.log)}" if trial.log else ""
-        return _check(name, Status.PROBLEM, trial.reason, f"do what that says, then run this again{log}")
+        return _check(name, Status.PROBLEM, trial.reason, f"follow the message, then run this again{log}")
     costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in ready.batch_seconds.items())
     simulated = "SIMULATED, " if ready.simulated else ""
     found = f"{simulated}loaded with {ready.backend}, precision {ready.precision}, batches take {costs}"
     if not trial.unloaded:
-        return _check(name, Status.WARNING, f"{found}; its worker did not end when told to", "watch for it at shutdown")
+        return _check(name, Status.WARNING, f"{found}; its worker did not stop", "expect a slow shutdown")
     return _check(name, Status.OK, found)

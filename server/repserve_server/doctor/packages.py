@@ -1,4 +1,4 @@
-"""The Python packages that run models on the devices asked for."""
+"""Checks of the Python packages that run models on the chosen devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _check = functools.partial(Check, Group.PACKAGES)
 
 
 def check_python(machine: Machine, *, npu: bool) -> Check:
-    """Whether there are wheels of the vendor's for this Python."""
+    """Check that the vendor has wheels for this Python."""
     version = f"{machine.python[0]}.{machine.python[1]}"
     if npu and machine.python > _NEWEST_WHEEL:
         newest = f"{_NEWEST_WHEEL[0]}.{_NEWEST_WHEEL[1]}"
@@ -27,26 +27,26 @@ def check_python(machine: Machine, *, npu: bool) -> Check:
             "Python",
             Status.WARNING,
             f"{version} on {machine.architecture}; aclruntime's wheels end at Python {newest}",
-            f"make a virtual environment with Python {newest}, or build aclruntime from its source",
+            f"use a virtual environment with Python {newest}, or build aclruntime from its source",
         )
     return _check("Python", Status.OK, f"{version} on {machine.architecture}")
 
 
 def check_vendor_packages(outcome: ImportOutcome) -> Check:
-    """Whether ``aclruntime`` and ``ais_bench`` could be imported."""
+    """Check that ``aclruntime`` and ``ais_bench`` could be imported."""
     status = Status.PROBLEM if outcome.advice else Status.OK
     return _check(", ".join(DISTRIBUTIONS), status, outcome.found, outcome.advice)
 
 
 def check_runtime(settings: Settings) -> Check:
-    """Whether what runs models on the device ``cpu`` is installed; the trial tells whether it works."""
+    """Check that the runtime of the device ``cpu`` is installed; the trial shows whether it works."""
     runtime = settings.runtime
     package = _CPU_RUNTIMES.get(runtime) or runtime.partition(":")[0].partition(".")[0]
     if runtime not in _CPU_RUNTIMES and not (package and ":" in runtime):
         return _check(
             "runtime",
             Status.PROBLEM,
-            f"{runtime!r} is not known",
+            f"unknown runtime {runtime!r}",
             f"use one of {', '.join(_CPU_RUNTIMES)}, or package.module:Class",
         )
     if importlib.util.find_spec(package) is None:
@@ -55,5 +55,5 @@ def check_runtime(settings: Settings) -> Check:
         how = f"install {package}, or add it to PYTHONPATH" if own else f"pip install 'repserve[{extras}]'"
         return _check("runtime", Status.PROBLEM, f"{package} is not installed", how)
     if runtime not in _CPU_RUNTIMES:
-        return _check("runtime", Status.OK, f"{runtime}: the package {package} is there")
+        return _check("runtime", Status.OK, f"{runtime}: the package {package} is installed")
     return _check("runtime", Status.OK, f"{package} {importlib.metadata.version(package)}")

@@ -1,4 +1,4 @@
-"""The CPU: its vector instructions, the precision that follows from them, and how many CPUs the server may use."""
+"""Checks of the CPU: its vector instructions, the precision that follows from them, and the number of CPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = {
     },
     "aarch64": {"asimd": "NEON", "asimddp": "dot product", "sve": "SVE", "i8mm": "I8MM", "bf16": "BF16"},
 }
-"""Flags of /proc/cpuinfo, and what people call them."""
+"""Flags of /proc/cpuinfo, and their common names."""
 _BFLOAT16 = (frozenset({"avx512_bf16"}), frozenset({"avx_ne_convert", "avx_vnni_int8"}))
 """The flags with any of which OpenVINO reports bfloat16 arithmetic (its CPU plugin asks oneDNN for avx512_core_bf16 or
 avx2_vnni_2); never on aarch64."""
@@ -27,7 +27,7 @@ _check = functools.partial(Check, Group.MACHINE)
 
 
 def cpu_flags(machine: Machine) -> frozenset[str]:
-    """The instruction sets of the CPU, by the kernel's names; empty where it does not tell."""
+    """Return the instruction sets of the CPU, by the kernel's names; empty where they are unknown."""
     for line in machine.read("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -36,16 +36,16 @@ def cpu_flags(machine: Machine) -> frozenset[str]:
 
 
 def check_processor(machine: Machine, settings: Settings) -> list[Check]:
-    """What the CPU can do, and what there is of it."""
+    """Check the features and the number of the CPUs."""
     return [_check_features(machine, settings), _check_count(machine, settings)]
 
 
 def _check_features(machine: Machine, settings: Settings) -> Check:
     name, flags = "CPU features", cpu_flags(machine)
     if not flags:
-        return _check(name, Status.OK, f"{machine.architecture}; /proc/cpuinfo does not tell its instruction sets")
+        return _check(name, Status.OK, f"{machine.architecture}; /proc/cpuinfo does not list its instruction sets")
     shown = _SHOWN.get(machine.architecture, {})
-    features = ", ".join(title for flag, title in shown.items() if flag in flags) or "no vector instructions that count"
+    features = ", ".join(title for flag, title in shown.items() if flag in flags) or "no relevant vector instructions"
     found = f"{machine.architecture} with {features}"
     if "cpu" not in settings.device:
         return _check(name, Status.OK, found)
@@ -57,19 +57,17 @@ def _check_features(machine: Machine, settings: Settings) -> Check:
     chosen = ("bf16" if bfloat16 else "f32") if settings.precision == "auto" else settings.precision
     found = f"{found}; precision {settings.precision}{f' is {chosen}' if chosen != settings.precision else ''}"
     if machine.architecture == "x86_64" and "avx2" not in flags:
-        return _check(
-            name, Status.WARNING, found, "models run several times slower than on a CPU with AVX2: use another"
-        )
+        return _check(name, Status.WARNING, found, "use a CPU with AVX2, on which models run several times faster")
     return _check(name, Status.OK, found)
 
 
 def _check_count(machine: Machine, settings: Settings) -> Check:
     frontends, decoders = settings.frontend_count, settings.decode_thread_count
     found = (
-        f"{machine.cpus} may be used (affinity, cgroup quota); {counted(frontends, 'frontend')} with "
+        f"{machine.cpus} usable (affinity, cgroup quota); {counted(frontends, 'frontend')} with "
         f"{counted(decoders, 'decoding thread')}{'' if frontends == 1 else ' each'}"
     )
     if frontends * decoders > 2 * machine.cpus:
-        advice = "set --frontends and --decode-threads lower: more threads than CPUs only displace each other"
+        advice = "lower --frontends and --decode-threads: more threads than CPUs only compete"
         return _check("CPUs", Status.WARNING, found, advice)
     return _check("CPUs", Status.OK, found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -20,9 +21,9 @@ _INDENT = " " * (_MARK_WIDTH + 2)
 
 
 def format_report(checks: list[Check], width: int) -> str:
-    """All checks below the titles of their groups, and the verdict, in ``width`` columns.
+    """Format all checks below the titles of their groups, and the verdict, in ``width`` columns.
 
-    The checks of a group stand side by side.
+    The checks of a group must be adjacent.
     """
     groups = [
         "\n".join([click.style(group, bold=True), *(_format_check(check, width) for check in members)])
@@ -39,7 +40,7 @@ def _format_check(check: Check, width: int) -> str:
 
 
 def _wrap(text: str, width: int, indent: str) -> str:
-    """Lines that can be copied from: no path or flag is broken, not at a hyphen and not because it is long."""
+    """Wrap text without breaking a path or flag, so that it can be copied."""
     return textwrap.fill(
         text,
         width,
@@ -51,7 +52,7 @@ def _wrap(text: str, width: int, indent: str) -> str:
 
 
 def format_verdict(checks: Iterable[Check]) -> str:
-    """The last line: whether serving can work."""
+    """Format the last line: whether serving can work."""
     statuses = [check.status for check in checks]
     problems, warnings = statuses.count(Status.PROBLEM), statuses.count(Status.WARNING)
     counts = ", ".join(
@@ -62,7 +63,7 @@ def format_verdict(checks: Iterable[Check]) -> str:
 
 
 def report_body(checks: list[Check]) -> dict[str, Any]:
-    """The report for programs.
+    """Return the report for programs.
 
     ``status`` is one of ok, warning, problem, not needed; ``ok`` is whether there is no problem.
     """
@@ -70,14 +71,5 @@ def report_body(checks: list[Check]) -> dict[str, Any]:
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "ok": can_serve(checks),
-        "checks": [
-            {
-                "name": check.name,
-                "group": check.group.value,
-                "status": check.status.value,
-                "found": check.found,
-                "advice": check.advice,
-            }
-            for check in checks
-        ],
+        "checks": [asdict(check) for check in checks],
     }

@@ -1,8 +1,7 @@
 """A trial: a worker of the server loads a model and measures its batch sizes, as it would for ``repserve serve``.
 
-It is the worker itself, in a process of its own, spoken to as the supervisor does. So a model that passes is one that
-the server can serve, a library that crashes or hangs does no harm here, and what the vendor's libraries print goes to
-a file.
+It is the worker itself, in a process of its own, controlled as the supervisor does it. So a model that passes can be
+served, a library that crashes or hangs does no harm here, and what the vendor's libraries print goes to a file.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _LOG_LINES = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """How it went.
+    """The result of a trial.
 
     Attributes:
         reason: why the model cannot be served; empty when it can.
-        ready: what the worker said when it was ready; None when the model cannot be served.
-        unloaded: whether the worker ended when it was told to.
+        ready: the worker's report when it was ready; None when the model cannot be served.
+        unloaded: whether the worker stopped on request.
         log: the last lines of its log where it failed.
     """
 
@@ -52,7 +51,7 @@ TryModel = Callable[[LoadWorker, float], Trial]
 
 
 def try_model(load: LoadWorker, seconds: float, environment: Mapping[str, str]) -> Trial:
-    """Have a worker load a model and measure it.
+    """Let a worker load a model and measure it.
 
     Must be called from the main thread: a worker dies with the thread that started it.
 
@@ -103,7 +102,7 @@ def _converse(
 
 
 def _receive(control: ControlChannel[FromWorker], seconds: float) -> WorkerReady | LoadFailed | None:
-    """How loading ended; None if it has not in time."""
+    """Receive how loading ended; None if it has not in time."""
     deadline = time.monotonic() + seconds
     while (received := control.receive()) is None or isinstance(received.message, MetricsReport):
         remaining = deadline - time.monotonic()
@@ -122,7 +121,7 @@ def _ends(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _last_lines(log: IO[bytes]) -> tuple[str, ...]:
-    """The end of what the worker and its libraries printed."""
+    """Return the end of what the worker and its libraries printed."""
     log.seek(0)
     lines = log.read().decode("utf-8", errors="replace").splitlines()
     return tuple([line.strip() for line in lines if line.strip()][-_LOG_LINES:])

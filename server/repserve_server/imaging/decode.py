@@ -44,13 +44,13 @@ def preprocess_into(
     May be called from many threads at once; Pillow releases the interpreter lock while it decodes and scales.
 
     Args:
-        data: The whole encoded file: JPEG, PNG, WebP or BMP.
-        preprocessing: Sizes of the scaled shorter side and of the crop.
+        data: the whole encoded file: JPEG, PNG, WebP or BMP.
+        preprocessing: sizes of the scaled shorter side and of the crop.
         out: uint8 [crop, crop, 3], receives the pixels in RGB order; untouched when an error is raised.
-        max_pixels: Largest width times height that is decoded.
+        max_pixels: largest width times height that is decoded.
 
     Raises:
-        ImageError: The image cannot be decoded or is not accepted; its ``kind`` and message say why.
+        ImageError: the image cannot be decoded or is not accepted; its ``kind`` and message say why.
         ValueError: ``out`` has the wrong shape or type.
     """
     if out.shape != preprocessing.shape or out.dtype != np.uint8:
@@ -63,7 +63,7 @@ def preprocess_into(
 
 
 def _load(data: bytes, max_pixels: int) -> Image.Image:
-    """The decoded picture in mode RGB, or in mode L where all three channels would be equal."""
+    """Decode a picture into mode RGB, or into mode L where all three channels would be equal."""
     name, image = open_image(data, max_pixels)
     if name == "JPEG":
         # One block instead of 64 KiB at a time, which Pillow would splice together again.
@@ -79,7 +79,7 @@ def _load(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _scale_and_crop(image: Image.Image, resize: int, crop: int) -> Image.Image:
-    """The centre of the picture as the guide's resize and crop give it."""
+    """Cut out the centre of the picture, as the guide's resize and crop do."""
     width, height = image.size
     shorter = min(width, height)
     scaled_width = resize if width == shorter else int(resize * width / height)

@@ -1,4 +1,4 @@
-"""Which image files are accepted: told from the first bytes and the header, before any pixel is decoded."""
+"""Which image files are accepted, decided by the first bytes and the header before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def open_image(data: bytes, max_pixels: int) -> tuple[str, Image.Image]:
     """Open an encoded image without decoding its pixels.
 
     Args:
-        data: The whole encoded file.
-        max_pixels: Largest width times height that is accepted.
+        data: the whole encoded file.
+        max_pixels: largest width times height that is accepted.
 
     Returns:
         The format's name, and Pillow's image, its pixels not loaded yet. Of an MPO file (a JPEG with further
         pictures) this is the first picture.
 
     Raises:
-        ImageError: The file is empty, not one of the accepted formats, animated, too large, or its header is
+        ImageError: the file is empty, not one of the accepted formats, animated, too large, or its header is
             corrupt.
     """
     name = _recognise(data)
@@ -86,12 +86,12 @@ def open_image(data: bytes, max_pixels: int) -> tuple[str, Image.Image]:
 
 
 def corrupt(name: str, error: Exception) -> ImageError:
-    """The error for a file of an accepted format that Pillow cannot decode."""
+    """Return the error for a file of an accepted format that Pillow cannot decode."""
     return ImageError(f"the {name} image cannot be decoded: {error}; send an intact file", kind="corrupt")
 
 
 def _recognise(data: bytes) -> str:
-    """The file's format, or an ImageError that says what the file is instead."""
+    """Recognise the file's format, or raise an ImageError that says what the file is instead."""
     if not data:
         raise ImageError(f"the image is empty (0 bytes); send a {ACCEPTED} file", kind="empty")
     for offset, signature, name in _ACCEPTED_SIGNATURES:

@@ -1,6 +1,6 @@
-"""What a model takes: the pixels as they are, or normalised where it has float32 for its input.
+"""From images to the input of a model: pixels as they are, or normalised for a float32 input.
 
-The dtype of the array that is written to decides: uint8 [crop, crop, 3], or float32 [3, crop, crop].
+The dtype of the target array decides: uint8 [crop, crop, 3], or float32 [3, crop, crop].
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def write_encoded(data: bytes, preprocessing: Preprocessing, out: NDArray[np.gen
 
     Args:
         data: the whole encoded file.
-        preprocessing: what the model wants done to it.
+        preprocessing: how images are prepared for the model.
         out: uint8 [crop, crop, 3] or float32 [3, crop, crop]; untouched when an error is raised.
         max_pixels: largest width times height that is decoded.
 
@@ -41,7 +41,7 @@ def write_encoded(data: bytes, preprocessing: Preprocessing, out: NDArray[np.gen
 def as_model_input(
     pixels: NDArray[np.uint8], preprocessing: Preprocessing, dtype: np.dtype[np.generic]
 ) -> NDArray[np.generic]:
-    """Images that are already resized and cropped, as the model takes them.
+    """Turn images that are already resized and cropped into the model's input.
 
     Args:
         pixels: uint8 [n, crop, crop, 3], RGB.

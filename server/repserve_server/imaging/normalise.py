@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 def normalise(
     images: NDArray[np.uint8], preprocessing: Preprocessing, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """(pixel / 255 - mean) / std, channels first.
+    """Compute (pixel / 255 - mean) / std, channels first.
 
     The steps are the guide's, one after the other in float32: the numbers are the same to the last bit.
 
     Args:
         images: uint8 [n, crop, crop, 3], RGB.
-        preprocessing: Mean and standard deviation of each channel, in units of 1 (not of 255).
-
-        out: float32 [n, 3, crop, crop] to write to; a new C-contiguous array if there is none.
+        preprocessing: mean and standard deviation of each channel, in units of 1 (not of 255).
+        out: float32 [n, 3, crop, crop] to write to; None for a new C-contiguous array.
 
     Returns:
         ``out``.

@@ -1,4 +1,4 @@
-"""What a model wants done to an image before it sees it: data, read from model.toml."""
+"""How images are prepared for a model: data, read from model.toml."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ class ModelConfig(BaseModel):
         output: whether the model gives logits, which softmax turns into probabilities, or probabilities.
         max_batch_size: the largest batch to run.
         compiled_sizes: batch sizes the model is compiled for, on devices that need fixed ones.
-        setup_command: the command that makes a version where there is none.
-        preprocessing: what is done to an image.
+        setup_command: the command that makes the first version, for the message about a model without one.
+        preprocessing: how images are prepared for the model.
         version_policy: which versions are served.
         inputs: what KServe v2 clients may send: encoded images as IMAGE, pixels as INPUT.
-        devices: what it runs on, instead of the server's devices.
+        devices: the devices it runs on, instead of the server's.
         instance_count: workers on each device, instead of the server's.
     """
 

@@ -38,7 +38,7 @@ def read_document(path: Path, kind: type[Document], *, advice: str = "") -> Docu
 
 
 def _describe(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Each problem as: key, what was wrong, and the value."""
+    """Describe each problem: key, what was wrong, and the value."""
     problems = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "file"
@@ -55,7 +55,7 @@ def _describe(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def _keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table that the last key of ``location`` is in."""
+    """List the keys of the table that the last key of ``location`` is in."""
     for part in location[:-1]:
         if isinstance(part, str):  # a number counts the tables of an array
             annotation = kind.model_fields[part].annotation

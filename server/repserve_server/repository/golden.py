@@ -52,12 +52,12 @@ class Golden(BaseModel):
 
 
 def golden_file(folder: Path) -> Path:
-    """The golden.toml of a model's or a version's folder, whether it exists or not."""
+    """Return the path of golden.toml in a model's or a version's folder, whether it exists or not."""
     return folder / GOLDEN_FOLDER / _FILE
 
 
 def find_golden(version: Path) -> Path | None:
-    """The golden.toml that holds for a version: its own, or else its model's; None without one."""
+    """Find the golden.toml of a version: its own, or else its model's; None without one."""
     return next((path for path in map(golden_file, (version, version.parent)) if path.is_file()), None)
 
 
@@ -80,7 +80,7 @@ def write_golden(path: Path, images: Iterable[GoldenImage]) -> None:
 
 
 def find_image(file: str, golden: Path) -> Path:
-    """The path of an image that a golden.toml names.
+    """Find an image that a golden.toml names.
 
     Raises:
         RepositoryError: it is outside of the model's folder.

@@ -11,7 +11,7 @@ ONNX_SUFFIX, OM_SUFFIX = ".onnx", ".om"
 
 
 def find_onnx(path: Path) -> Path:
-    """The ONNX model of a version's folder: model.onnx, or the only one; ``path`` itself where it is a file.
+    """Find the ONNX model of a version's folder: model.onnx, or the only one; ``path`` itself where it is a file.
 
     Raises:
         RepositoryError: there is none, or there are several.
@@ -28,7 +28,7 @@ def find_onnx(path: Path) -> Path:
 
 
 def find_om(path: Path) -> list[Path]:
-    """The .om models of a version's folder by name; ``path`` itself where it is a file.
+    """List the .om models of a version's folder by name; ``path`` itself where it is a file.
 
     Raises:
         RepositoryError: there is none.

@@ -1,4 +1,4 @@
-"""Which versions of a model are to be served."""
+"""Which versions of a model are served."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pydantic import (
 
 
 class Latest(BaseModel):
-    """The newest so many versions."""
+    """The newest versions, so many."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     latest: PositiveInt = 1
 
 
-def _say_what_is_expected(value: object, read: ValidatorFunctionWrapHandler) -> object:
+def _explain(value: object, read: ValidatorFunctionWrapHandler) -> object:
     """One message instead of one for each of the three kinds."""
     try:
         return read(value)
@@ -34,13 +34,13 @@ def _say_what_is_expected(value: object, read: ValidatorFunctionWrapHandler) -> 
 
 VersionPolicy = Annotated[
     Latest | Literal["all"] | Annotated[tuple[PositiveInt, ...], Field(min_length=1)],
-    WrapValidator(_say_what_is_expected),
+    WrapValidator(_explain),
 ]
 """``{latest = 2}``, ``"all"``, or a list of version numbers."""
 
 
 def choose(numbers: Iterable[int], policy: VersionPolicy) -> tuple[int, ...]:
-    """Of the versions that are there, the ones that are to be served, ascending."""
+    """Choose the versions to serve of those that exist, ascending."""
     ascending = sorted(numbers)
     if isinstance(policy, Latest):
         return tuple(ascending[-policy.latest :])

@@ -1,4 +1,4 @@
-"""Finding the models and versions of a repository: <model>/model.toml, <model>/<version>/<model files>."""
+"""The models and versions of a repository: <model>/model.toml, <model>/<version>/<model files>."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class VersionFolder:
     Attributes:
         number: the folder's name.
         path: the folder.
-        fingerprint: differs whenever a file that loading depends on does: of the version, model.toml, or the labels.
-        caution: what its WEIGHTS.txt says first, such as that its weights are random.
+        fingerprint: changes with any file that loading depends on: of the version, model.toml, labels or golden images.
+        caution: the first line of its WEIGHTS.txt, such as that its weights are random.
     """
 
     number: int
@@ -37,12 +37,12 @@ class ModelFolder:
     """A model in the repository.
 
     Attributes:
-        name: the folder's name, by which requests ask for it.
+        name: the folder's name, which requests use.
         path: the folder.
         config: its model.toml.
         labels: class names by index; empty when there is no labels file.
         versions: the version folders that hold a model file, ascending.
-        caution: what the newest version's WEIGHTS.txt says first, such as that its weights are random.
+        caution: that of the newest version.
         problem: why nothing of it can be served; empty when the newest version can be tried.
     """
 
@@ -62,7 +62,7 @@ class ModelFolder:
 
 
 def scan_repository(root: Path) -> list[ModelFolder]:
-    """Every model folder below ``root``, by name.
+    """List every model folder below ``root``, by name.
 
     Raises:
         RepositoryError: ``root`` is not a folder.
@@ -75,7 +75,7 @@ def scan_repository(root: Path) -> list[ModelFolder]:
 
 
 def scan_model(path: Path) -> ModelFolder:
-    """What a model's folder holds."""
+    """Read a model's folder."""
     try:
         config = read_config(path)
         labels = read_labels(path, config)
@@ -96,13 +96,13 @@ def scan_model(path: Path) -> ModelFolder:
     problem = ""
     if not versions:
         how = config.setup_command or f"put a model at {path / '1' / 'model.onnx'}"
-        problem = f"no version is there yet; to get one: {how}"
+        problem = f"it has no version yet; to get one: {how}"
     caution = versions[-1].caution if versions else ""
     return ModelFolder(path.name, path, config, labels, versions, caution, problem)
 
 
 def _fingerprint(model: Path, files: Iterable[Path]) -> str:
-    """What tells one state of these files from another without reading them: name, size, time of change and inode."""
+    """Identify the state of these files without reading them: by name, size, time of change and inode."""
     digest = hashlib.sha256()
     for file in sorted(files):
         if file.is_file():

@@ -1,4 +1,4 @@
-"""Noticing that the repository has changed, and when what changed is whole."""
+"""Changes of the repository: when to scan it again, and which new files are complete."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _DEBOUNCE_MILLISECONDS = 200
 
 
 async def changes(root: Path, mode: Literal["poll", "watch"], poll_seconds: float) -> AsyncIterator[None]:
-    """Yield whenever the repository is to be looked at again; never ends.
+    """Yield whenever the repository must be scanned again; never ends.
 
-    Where the kernel cannot tell (its limit of watches is reached, the folder is gone), it is polled.
+    Where the kernel reports no changes (its limit of watches is reached, the folder is gone), it polls.
     """
     if mode == "watch":
         try:
             async for _ in awatch(root, debounce=_DEBOUNCE_MILLISECONDS, recursive=True):
                 yield
         except (OSError, RuntimeError) as error:
-            logger.warning("%s cannot be watched (%s); it is looked at every %.0f s", root, error, poll_seconds)
+            logger.warning("%s cannot be watched (%s); polling every %.0f s", root, error, poll_seconds)
     while True:
         await asyncio.sleep(poll_seconds)
         yield
@@ -41,8 +41,8 @@ async def changes(root: Path, mode: Literal["poll", "watch"], poll_seconds: floa
 class Settling:
     """Holds versions back until their files have stayed the same for a while.
 
-    A version's folder that was renamed into place is whole from the start, but cannot be told from one that is still
-    being copied, so it waits too.
+    A folder that was renamed into place is complete from the start, but looks like one that is still being copied, so
+    it waits too.
     """
 
     def __init__(self, clock: Callable[[], float], seconds: float = SETTLE_SECONDS) -> None:
@@ -51,14 +51,14 @@ class Settling:
         self._settled: dict[tuple[str, int], VersionFolder] = {}
 
     def trust(self, folders: Iterable[ModelFolder]) -> None:
-        """Take these versions as whole: what lies there when the server starts."""
+        """Take these versions, found when the server starts, as complete."""
         self._settled = {(f.name, v.number): v for f in folders for v in f.versions}
 
     def sift(self, folders: Iterable[ModelFolder]) -> tuple[list[ModelFolder], bool]:
-        """Leave out of a scan's folders what may not be whole: a new version, or the new state of one that was known.
+        """Leave out what may be incomplete: a new version, or the new state of a known one.
 
         Returns:
-            The folders, and whether something was left out, so that another look is due.
+            The folders, and whether something was left out, so that another scan is due.
         """
         now = self._clock()
         seen: dict[tuple[str, int], tuple[str, float]] = {}

@@ -8,7 +8,7 @@ WEIGHTS_NOTE = "WEIGHTS.txt"
 
 
 def read_caution(version: Path) -> str:
-    """The first line of a version's note, such as that its weights are random; empty without a note."""
+    """Read the first line of a version's note, such as that its weights are random; empty without a note."""
     note = version / WEIGHTS_NOTE
     if not note.is_file():
         return ""
@@ -16,7 +16,7 @@ def read_caution(version: Path) -> str:
 
 
 def random_weights_note(variant: str, classes: int, seed: int) -> str:
-    """The note beside a model that was made from a seed."""
+    """Write the text of the note beside a model that was made from a seed."""
     return (
         f"RANDOM WEIGHTS (RepVGG-{variant}, {classes} classes, seed {seed}).\n"
         "This model is for speed measurements only: its predictions mean nothing, and it has no accuracy.\n"

@@ -1,4 +1,4 @@
-"""How many images a worker gets in a second, as of late: what the planner expects to go on."""
+"""The recent rate of arrivals at a worker, which the planner expects to continue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ follow a load that changes."""
 class ArrivalRate:
     """A mean over the recent past, in which an arrival counts the less the longer ago it was.
 
-    It starts from none, so that the first images of a quiet worker do not look like a flood.
+    It starts at zero, so that the first images of a quiet worker do not look like a flood.
     """
 
     def __init__(self, memory: float) -> None:
@@ -27,7 +27,7 @@ class ArrivalRate:
 
     @classmethod
     def for_costs(cls, costs: BatchCosts) -> ArrivalRate:
-        """One that remembers as long as this device's planner needs."""
+        """Make one whose memory suits this device's planner."""
         return cls(_MEMORY_RUNS * costs.seconds[costs.largest])
 
     def add(self, images: int, now: float) -> None:
@@ -36,7 +36,7 @@ class ArrivalRate:
         self._counted_at = now
 
     def per_second(self, now: float) -> float:
-        """Images a second at the time ``now``, in seconds."""
+        """Return images a second at the time ``now``, in seconds."""
         return self._weight(now) * self._arrivals / self._memory
 
     def _weight(self, now: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,8 @@ def check_golden(
     Args:
         path: the golden.toml.
         backend: the loaded model.
-        preprocessing: what is done to an image.
-        output: what the model's scores are.
+        preprocessing: how images are prepared for the model.
+        output: the kind of the model's scores.
         labels: names of the classes, for messages.
         clock: seconds.
 
@@ -62,7 +62,7 @@ def check_golden(
         accuracy = right / count
         if golden.accuracy is not None and accuracy < golden.accuracy:
             raise BackendError(
-                f"golden check: {right} of {count} labelled images are right, a top-1 accuracy of {accuracy:.4f}; "
+                f"golden check: {right} of {count} labelled images are correct, a top-1 accuracy of {accuracy:.4f}; "
                 f"expected at least {golden.accuracy} ({path})"
             )
     return GoldenResult(
@@ -77,7 +77,7 @@ def check_golden(
 def score_images(
     files: Sequence[Path], backend: Backend, preprocessing: Preprocessing, output: Output
 ) -> NDArray[np.float64]:
-    """Probabilities [n, classes] of image files, run in batches of the largest size."""
+    """Compute the probabilities [n, classes] of image files, in batches of the largest size."""
     images = np.stack([_decode(file, backend, preprocessing) for file in files])
     return _run(backend, images, backend.batch_sizes[-1], output)
 
@@ -85,7 +85,9 @@ def score_images(
 def _compare(image: GoldenImage, row: NDArray[np.float64], tolerance: float, labels: Sequence[str], size: int) -> float:
     best = int(row.argmax())
     if image.index >= len(row):
-        raise BackendError(f"golden check: {image.file} is to get class {image.index} of only {len(row)}")
+        raise BackendError(
+            f"golden check: {image.file} has class {image.index}, but the model has only {len(row)} classes"
+        )
     if best != image.index:
         raise BackendError(
             f"golden check: {image.file} in a batch of {size} gets class {_name(best, labels)} with {row[best]:.3f}, "
@@ -114,18 +116,14 @@ def _count_right(
     preprocessing: Preprocessing,
     output: Output,
 ) -> int:
-    """How many labelled images get their class; a batch at a time, not to hold all of them."""
+    """Count the labelled images that get their class, a batch at a time to save memory."""
     size, right = backend.batch_sizes[-1], 0
-    for part in _parts(expected, size):
+    for first in range(0, len(expected), size):
+        part = expected[first : first + size]
         images = _load([file for file, _ in part], path, backend, preprocessing)
         best = _run(backend, images, size, output).argmax(axis=1)
         right += int((best == [index for _, index in part]).sum())
     return right
-
-
-def _parts(entries: Sequence[tuple[str, int]], size: int) -> Iterator[Sequence[tuple[str, int]]]:
-    for first in range(0, len(entries), size):
-        yield entries[first : first + size]
 
 
 def _load(files: Sequence[str], path: Path, backend: Backend, preprocessing: Preprocessing) -> NDArray[np.generic]:
@@ -145,7 +143,7 @@ def _decode(file: Path, backend: Backend, preprocessing: Preprocessing) -> NDArr
 
 
 def _run(backend: Backend, images: NDArray[np.generic], size: int, output: Output) -> NDArray[np.float64]:
-    """Probabilities of images that are run in batches of one size, the last one padded with zeros."""
+    """Compute the probabilities of images in batches of one size, the last one padded with zeros."""
     rows = []
     for first in range(0, len(images), size):
         part = images[first : first + size]

@@ -1,7 +1,7 @@
-"""Recording golden images: what a model says of them now, written down for the golden check.
+"""Recording of golden images: how a model classifies them now, for the golden check.
 
-A process of its own, like a worker, since it loads the model: ``python -m repserve_server.worker.golden_record`` with
-a ``RecordGolden`` message on standard input.
+It runs in a process of its own, like a worker, since it loads the model: ``python -m
+repserve_server.worker.golden_record`` with a ``RecordGolden`` message on standard input.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def record(load: LoadWorker, files: Sequence[Path], target: Path) -> list[str]:
 def main() -> int:
     """Run the command."""
     message = RecordGolden.model_validate_json(sys.stdin.read())
-    # What a runtime prints from C is not part of what is said here.
-    said = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # What a runtime prints from C must not mix with the output.
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
         lines = record(message.load, message.files, message.target)
     except (RepServeError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command
         return 1
-    with said:
-        said.write("\n".join(lines) + "\n")
+    with output:
+        output.write("\n".join(lines) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Looking ahead: which size to run first when more images are expected before those that wait are done.
+"""Look-ahead: which size to run first when more images are expected before the waiting ones are done.
 
 A long run makes everything that arrives during it wait; a short one is soon over, but wastes the device when many
 wait. What a choice costs in the end follows from the costs of the sizes and the rate of arrivals: images arrive at
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PATIENCE = 1.2
-"""What waits is finished within this many times the soonest possible, whatever is expected to arrive. More patience
+"""Waiting images are finished within this many times the soonest possible, whatever may arrive. More patience
 lowers the mean wait a little more and makes the longest waits longer: with 1.2 the 99th percentile stays within 5 % of
 that of padding every batch and of single runs (docs/planner.md)."""
 _INDIFFERENCE = 1e-9
@@ -63,7 +63,7 @@ def look_ahead(seconds: Mapping[int, float], soonest: Sequence[int], rate: float
 
 
 def finish_times(seconds: Mapping[int, float], first: Sequence[int]) -> list[float]:
-    """Seconds until so many waiting images are finished, by number, if their runs follow ``first``."""
+    """Compute the seconds to finish waiting images, by their number, if the runs follow ``first``."""
     finished = [0.0]
     for count in range(1, len(first)):
         finished.append(seconds[first[count]] + finished[max(0, count - first[count])])
@@ -73,7 +73,7 @@ def finish_times(seconds: Mapping[int, float], first: Sequence[int]) -> list[flo
 def _value_of(
     seconds: Mapping[int, float], plan: Sequence[int], rate: float, arrivals: Mapping[int, NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], float]:
-    """What a plan costs: for each number of waiting images the excess over none waiting, and the cost of each second.
+    """Compute what a plan costs: for each number of waiting images the excess over none, and the cost of each second.
 
     Both in image-seconds: an image costs a second for each second that it waits or runs. The equations are those of a
     semi-Markov process with average costs. More images than the table has count as its last.
@@ -98,12 +98,12 @@ def _value_of(
 
 
 def _run_cost(waiting: NDArray[np.int64], duration: NDArray[np.float64] | float, rate: float) -> NDArray[np.float64]:
-    """Image-seconds during a run: those that wait stay for all of it, those that arrive for half of it on average."""
+    """Compute the image-seconds of a run: waiting images stay for all of it, arriving ones for half on average."""
     return np.asarray(waiting * duration + rate * np.square(duration) / 2)
 
 
 def _expected(values: NDArray[np.float64], arrivals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By the number of images that a run leaves: the mean value of the number that wait after it."""
+    """Compute, by the number of images that a run leaves, the mean value of the number that wait after it."""
     last = float(values[-1])
     beyond = np.full(len(arrivals) - 1, last)
     expected: NDArray[np.float64] = np.correlate(np.concatenate([values, beyond]), arrivals, "valid")
@@ -111,6 +111,6 @@ def _expected(values: NDArray[np.float64], arrivals: NDArray[np.float64]) -> NDA
 
 
 def _poisson(mean: float, terms: int) -> NDArray[np.float64]:
-    """Probabilities of 0, 1, 2 ... arrivals where ``mean`` are expected; by logarithms, since exp(-mean) may be 0."""
+    """Compute the probabilities of 0, 1, 2 ... arrivals of ``mean`` expected; by logarithms: exp(-mean) may be 0."""
     logarithms = np.cumsum(np.log(mean / np.arange(1, terms)))
     return np.exp(np.concatenate([[0.0], logarithms]) - mean)

@@ -1,4 +1,4 @@
-"""The heart of the server: drain the inbox, drop what is dead, choose a batch, run it, answer.
+"""The worker's loop: drain the inbox, drop expired images, choose a batch, run it, answer.
 
 While the device runs, the next batch gathers by itself, so no timer is needed to fill batches (work-conserving
 batching). The loop has one thread: the device's runtime may hold Python's lock for the whole of a run.
@@ -40,7 +40,7 @@ _READ_WRITE = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class WorkerLoop:
-    """Runs batches for as long as it is told to."""
+    """Runs batches until it is stopped."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class WorkerLoop:
         self._selector.register(file, selectors.EVENT_READ, callback)
 
     def add_source(self, frontend: str, area: SlotArea, link: Link) -> None:
-        """Take images of a frontend from now on, until its end of the link closes."""
+        """Accept images of a frontend from now on, until its end of the link closes."""
         self._selector.register(link, selectors.EVENT_READ, Source(frontend, area, link))
 
     @property
     def waiting(self) -> int:
-        """Images that wait for a run."""
+        """The number of images that wait for a run."""
         return len(self._waiting)
 
     def stop(self) -> None:
-        """End the loop after the present batch."""
+        """Stop the loop after the present batch."""
         self._stopping = True
 
     def run(self) -> None:
@@ -128,7 +128,7 @@ class WorkerLoop:
         try:
             scores = self._backend.run(batch)
         except DeviceError:
-            # The marks stay: they tell the frontends which images were on the device.
+            # The marks stay: they show the frontends which images were on the device.
             self._metrics.count_failed_run()
             raise
         except Exception:
@@ -143,7 +143,7 @@ class WorkerLoop:
         for image in images:
             image.source.area.running[image.slot] = 0
         if outcome is Outcome.FAILED and len(images) > 1:
-            # One image may be the reason: each gets a run of its own, and the others their answers.
+            # One image may be the reason: each gets a run of its own, so that the others get their answers.
             self._waiting.put_back_alone(images)
             return
         self._metrics.count_batch(len(images), chosen.size, chosen.reason, finished - started)
@@ -157,7 +157,7 @@ class WorkerLoop:
     def _answer(
         self, images: Sequence[WaitingImage], outcome: Outcome, chosen: Plan, started: float, finished: float
     ) -> None:
-        """One message to each frontend that has images among these."""
+        """Send one message to each frontend that has images among these."""
         by_source: dict[Source, list[SlotOutcome]] = {}
         for image in images:
             by_source.setdefault(image.source, []).append(SlotOutcome(image.slot, image.generation, outcome))

@@ -1,9 +1,9 @@
-"""The planner: which batch to run next, given what waits and what each batch size costs on this device.
+"""The planner: which batch to run next, given the waiting images and the cost of each batch size on this device.
 
 An .om is compiled for fixed batch sizes, so a batch of three either pads to a larger size or runs three times. On a
 310P (0.52 ms for one, 1.83 ms for sixteen) three images are done soonest as three single runs and four as one padded
 run of sixteen. Where more images are expected meanwhile, the planner also counts what a run costs those. It is a pure
-function of what waits, the costs, the time and the rate of arrivals: no clock, no input or output.
+function of the waiting images, the costs, the time and the rate of arrivals: no clock, no input or output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ by the images that are expected during a run of sixteen."""
 
 @dataclass(frozen=True)
 class Plan:
-    """The next run: ``take`` holds positions in what waits, ``size`` is the compiled batch size to pad to."""
+    """The next run: ``take`` holds positions of waiting images, ``size`` is the compiled batch size to pad to."""
 
     size: int
     take: tuple[int, ...]
@@ -37,9 +37,9 @@ class Plan:
 class BatchCosts:
     """Seconds of one run of each compiled batch size, and the cheapest way to run any number of images.
 
-    ``any_size`` says that the device runs every size up to the largest as it is (no padding); sizes that were not
+    ``any_size`` means that the device runs every size up to the largest as it is (no padding); sizes that were not
     measured then cost what lies on the straight line between their measured neighbours. Such a device also never looks
-    ahead: what waits runs together at hardly any loss.
+    ahead: all waiting images run together at hardly any loss.
     """
 
     def __init__(self, seconds: Mapping[int, float], *, any_size: bool = False) -> None:
@@ -63,23 +63,23 @@ class BatchCosts:
         self._next = [soonest, *(look_ahead(self.seconds, soonest, rate) for rate in rates)]
 
     def next_size(self, waiting: int, arrival_rate: float = 0.0) -> int:
-        """The size to run first for ``waiting`` images (at least one), when ``arrival_rate`` more arrive a second.
+        """Choose the size to run first for at least one ``waiting`` image, when ``arrival_rate`` more arrive a second.
 
-        With nothing expected to arrive, that is the size with which all that waits is done soonest; of the runs that
-        do it, the one that serves most images per second goes first, which makes the mean wait least. With arrivals, it
-        is the size with which images wait least on average, as long as what waits is done within ``PATIENCE`` times the
-        soonest. Far more images than fit into a run are worked off at the best rate.
+        With nothing expected to arrive, that is the size with which all waiting images are done soonest; of the runs
+        that do it, the one that serves most images per second goes first, which makes the mean wait shortest. With
+        arrivals, it is the size with which images wait least on average, as long as the waiting ones are done within
+        ``PATIENCE`` times the soonest. Far more images than fit into a run are worked off at the best rate.
         """
         step = min(round(_LOAD_STEPS * arrival_rate / self._most_per_second), len(self._next) - 1)
         return self._next[step][waiting] if waiting < len(self._finished) else self.best_rate
 
     def finish_seconds(self, waiting: int) -> float:
-        """Seconds that ``waiting`` images take if nothing else arrives."""
+        """Return the seconds that ``waiting`` images take if nothing else arrives."""
         full_runs = max(0, -(-(waiting + 1 - len(self._finished)) // self.best_rate))
         return full_runs * self.seconds[self.best_rate] + self._finished[waiting - full_runs * self.best_rate]
 
     def _plan_ahead(self, limit: int, weight: float) -> list[int]:
-        """For each count up to ``limit`` the size to run first, by dynamic programming over the counts."""
+        """Find the size to run first for each count up to ``limit``, by dynamic programming over the counts."""
         soonest = [0.0]
         runs: list[tuple[int, ...]] = [()]
         first = [self.best_rate]
@@ -92,7 +92,7 @@ class BatchCosts:
 
 
 def _interpolate(measured: Mapping[int, float]) -> dict[int, float]:
-    """Every size from the smallest measured to the largest, on straight lines between measured neighbours."""
+    """Fill in every size from the smallest measured to the largest, on straight lines between measured neighbours."""
     sizes = list(measured)
     filled = {sizes[0]: measured[sizes[0]]}
     for low, high in pairwise(sizes):
@@ -105,7 +105,7 @@ def _interpolate(measured: Mapping[int, float]) -> dict[int, float]:
 def plan(deadlines: Sequence[float], costs: BatchCosts, now: float, arrival_rate: float = 0.0) -> Plan:
     """Choose the next run for images that wait, given their deadlines in the order of their arrival.
 
-    The aim is to finish everything that waits soonest or, where more images are expected to arrive meanwhile, that
+    The aim is to finish all waiting images soonest or, where more images are expected to arrive meanwhile, that
     images wait least (``BatchCosts.next_size``), as long as no deadline is near. Where that run would answer an image
     too late and a quicker one would not, the quicker one is run, with the most urgent images in it, if that makes fewer
     others late than it saves; an image further behind that would be too late after this run rides in it. Images that
@@ -118,11 +118,11 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float, arrival_rate
         arrival_rate: images expected to arrive in a second; none, if nothing is known.
 
     Raises:
-        ValueError: nothing waits.
+        ValueError: no image waits.
     """
     waiting = len(deadlines)
     if waiting == 0:
-        raise ValueError("there is nothing to plan: no image waits")
+        raise ValueError("no image waits: there is nothing to plan")
     in_time = [i for i in range(waiting) if deadlines[i] >= now + costs.fastest]
     by_urgency = sorted(in_time, key=lambda i: deadlines[i])
     if by_urgency and deadlines[by_urgency[0]] < now + PATIENCE * costs.finish_seconds(waiting):
@@ -153,7 +153,7 @@ def plan(deadlines: Sequence[float], costs: BatchCosts, now: float, arrival_rate
 
 
 def _saves_more_than_it_costs(quick: Sequence[float], others: Sequence[float], end: float, delayed: float) -> bool:
-    """Whether a quicker run first answers more images in time than it makes late.
+    """Return whether a quicker run first answers more images in time than it makes late.
 
     Without this, a backlog about as old as the deadlines would be worked off in quick runs for ever: each saves the
     oldest image, and the device never gets to the full batches that would end the backlog.

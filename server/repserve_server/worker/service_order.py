@@ -1,4 +1,4 @@
-"""In which order waiting images are served: urgent ones first but not only, and clients in turns."""
+"""The order in which waiting images are served: urgent ones first but not exclusively, and clients in turns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from repserve_server.worker.sources import WaitingImage
 
 URGENT_IN_A_ROW = 7
-"""After so many urgent images one of the others goes, if any waits: they get an eighth of the device at least."""
+"""After so many urgent images another one runs, if any waits: these get at least an eighth of the device."""
 _CLIENTS_KEPT = 4096
 
 
@@ -51,9 +51,9 @@ class _Level:
 
 
 class ServiceOrder:
-    """The images that wait for the device, in the order in which they are to be served.
+    """The images that wait for the device, in the order of service.
 
-    Those that must run alone, since a batch with them failed, go before all others.
+    Those that must run alone, since a batch with them failed, come before all others.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class ServiceOrder:
 
     @property
     def order(self) -> list[WaitingImage]:
-        """All of them, in order; not to be changed."""
+        """All images, in order; must not be changed."""
         if self._order is None:
             merged = self._merge()
             self._order = [*self._alone, *merged] if self._alone else merged
@@ -82,7 +82,7 @@ class ServiceOrder:
         return bool(self._alone)
 
     def add(self, images: Iterable[WaitingImage]) -> None:
-        """Give images their places."""
+        """Insert images at their places."""
         for image in images:
             if image.alone:
                 self._alone.append(image)
@@ -99,7 +99,7 @@ class ServiceOrder:
         self._order = None
 
     def take(self, positions: Iterable[int]) -> list[WaitingImage]:
-        """Remove and return the images at these places of the order, to serve them."""
+        """Remove and return the images at these positions, to serve them."""
         order = self.order
         images = [order[position] for position in positions]
         for image in images:
@@ -117,7 +117,7 @@ class ServiceOrder:
         return images
 
     def drop(self, unwanted: Callable[[WaitingImage], bool]) -> list[WaitingImage]:
-        """Remove and return images that are not to be served."""
+        """Remove and return images that will not be served."""
         dropped = [image for image in self.order if unwanted(image)]
         if dropped:
             gone = {id(image) for image in dropped}

@@ -1,4 +1,4 @@
-"""Where a worker's images come from, one source a frontend, and how they become a batch."""
+"""The frontends that a worker serves, and how their images become a batch."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class BatchAssembler:
         self._filled = 0
 
     def assemble(self, images: Sequence[WaitingImage], size: int) -> NDArray[np.generic]:
-        """The batch [size, ...] with ``images`` in its first rows and zeros in the others.
+        """Make a batch [size, ...] with ``images`` in its first rows and zeros in the others.
 
-        No other image's pixels are used as padding: they could belong to one that crashes the device.
+        Other images' pixels are never used as padding: they could belong to one that crashes the device.
         """
         source, first = images[0].source, images[0].slot
         if len(images) == size and all(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WaitingImages:
-    """The images that wait for the device, in the order in which they are to be served."""
+    """The images that wait for the device, in the order of service."""
 
     def __init__(self) -> None:
         self._images = ServiceOrder()
@@ -25,17 +25,17 @@ class WaitingImages:
         return len(self._images)
 
     def add(self, source: Source, submissions: Iterable[Submission]) -> None:
-        """Take what a frontend submitted."""
+        """Add what a frontend submitted."""
         images = [WaitingImage(source, *submission) for submission in submissions]
         self._images.add(images)
         self._earliest = min(self._earliest, *(image.deadline for image in images))
 
     def deadlines(self) -> list[float]:
-        """The deadline of each, in order."""
+        """Return the deadline of each, in order."""
         return [image.deadline for image in self._images]
 
     def first_alone(self) -> int | None:
-        """Position of the first image that must run in a batch of its own, if there is one."""
+        """Return the position of the first image that must run in a batch of its own, if there is one."""
         return 0 if self._images.first_is_alone else None
 
     def take(self, positions: Sequence[int]) -> list[WaitingImage]:
@@ -43,7 +43,7 @@ class WaitingImages:
         return self._images.take(positions)
 
     def put_back_alone(self, images: Sequence[WaitingImage]) -> None:
-        """Have images that were taken wait again, before all others, each for a batch of its own."""
+        """Put images back before all others, each for a batch of its own."""
         self._images.add_alone(images)
         self._earliest = min(self._earliest, *(image.deadline for image in images))
 
@@ -56,10 +56,10 @@ class WaitingImages:
         return expired
 
     def take_cancelled(self, source: Source, cancellations: Iterable[Cancellation]) -> list[WaitingImage]:
-        """Remove and return the images that a frontend no longer wants; one that runs already is not here."""
+        """Remove and return the images that a frontend cancelled; those that already run are not here."""
         unwanted = {tuple(entry) for entry in cancellations}
         return self._images.drop(lambda image: image.source is source and (image.slot, image.generation) in unwanted)
 
     def drop_source(self, source: Source) -> int:
-        """Forget the images of a frontend that is gone; return how many there were."""
+        """Drop the images of a frontend that is gone; return how many there were."""
         return len(self._images.drop(lambda image: image.source is source))

@@ -15,7 +15,7 @@ from support.digits_server import compile_digits
 from support.harness import MODEL_REPOSITORY, repserve
 from support.standin_models import standin_environment
 
-FREE_PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--metrics-port", "0")
+FREE_PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0")
 ASCEND_VARIABLES = ("LD_LIBRARY_PATH", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")
 NO_NPU = pytest.mark.skipif(Path("/dev/davinci_manager").exists(), reason="this machine has an NPU")
 
@@ -105,24 +105,27 @@ def test_settings_come_from_flags_environment_and_file_as_for_serve(tmp_path: Pa
     assert "max_queue_size 7" in checks["memory"]["found"]
 
 
-def test_a_taken_port_is_a_problem_that_names_its_flag() -> None:
+@pytest.mark.parametrize("taken", ["gRPC", "HTTP", "metrics"])
+def test_a_taken_port_is_a_problem_that_names_its_flag(taken: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        arguments = ("--model-repository", str(MODEL_REPOSITORY), "--no-load", "--host", "127.0.0.1")
-        status, _, checks = examined(*arguments, "--grpc-port", port, "--metrics-port", "0")
+        flag = f"--{taken.lower()}-port"
+        arguments = ("--model-repository", str(MODEL_REPOSITORY), "--no-load", "--host", "127.0.0.1", *FREE_PORTS)
+        status, _, checks = examined(*arguments, flag, port)
     assert status == 1
-    assert (checks["gRPC port"]["status"], checks["metrics port"]["status"]) == ("problem", "ok")
-    assert f"cannot listen on 127.0.0.1:{port}" in checks["gRPC port"]["found"]
-    assert "--grpc-port" in checks["gRPC port"]["advice"]
+    ports = {name: checks[f"{name} port"]["status"] for name in ("gRPC", "HTTP", "metrics")}
+    assert ports == {"gRPC": "ok", "HTTP": "ok", "metrics": "ok", taken: "problem"}
+    assert f"cannot listen on 127.0.0.1:{port}" in checks[f"{taken} port"]["found"]
+    assert flag in checks[f"{taken} port"]["advice"]
 
 
 def test_the_same_port_twice_is_a_problem() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = ("--model-repository", str(MODEL_REPOSITORY), "--no-load", "--host", "127.0.0.1")
+    arguments = ("--model-repository", str(MODEL_REPOSITORY), "--no-load", *FREE_PORTS)
     _, _, checks = examined(*arguments, "--grpc-port", port, "--metrics-port", port)
     assert (checks["gRPC port"]["status"], checks["metrics port"]["status"]) == ("ok", "problem")
 

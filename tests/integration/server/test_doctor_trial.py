@@ -141,7 +141,7 @@ def test_a_command_gives_status_output_and_errors() -> None:
 
 def test_a_command_that_hangs_is_killed(others: list[psutil.Process]) -> None:
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
-    with pytest.raises(CommandTimeoutError, match="did not end within 1 s"):
+    with pytest.raises(CommandTimeoutError, match="did not finish within 1 s"):
         run_bounded([sys.executable, "-c", script], 1, os.environ)
     assert psutil.Process().children() == others
 
@@ -179,4 +179,4 @@ def test_the_vendors_packages_are_imported_in_a_process_of_its_own(tmp_path: Pat
 def test_an_import_that_hangs_ends_in_time(tmp_path: Path) -> None:
     (tmp_path / "aclruntime.py").write_text("import signal\nwhile True: signal.pause()", encoding="utf-8")
     outcome = try_import({**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=2.0)
-    assert outcome.found == "importing them did not end within 2 s: the driver hangs"
+    assert outcome.found == "the import did not finish within 2 s: the driver hangs"

@@ -98,13 +98,13 @@ def test_a_broken_model_does_not_keep_others_from_being_served(tmp_path: Path) -
     with RunningServer(repository=tmp_path) as server:
         models = {model.name: model for model in server.stub().ListModels(pb.ListModelsRequest(), timeout=10).models}
         assert models["repvgg_digits"].ready
-        assert "no version is there" in models["absent"].reason
+        assert "it has no version yet" in models["absent"].reason
         assert "max_batch_size" in models["wrong"].reason
         server.stub().Classify(pb.ClassifyRequest(encoded_image=digit_files()[0].read_bytes()), timeout=10)
         absent = pb.ClassifyRequest(model="absent", encoded_image=b"x")
         code, message = refusal(lambda: server.stub().Classify(absent, timeout=10))
         assert code is grpc.StatusCode.UNAVAILABLE
-        assert "no version is there" in message
+        assert "it has no version yet" in message
 
 
 def test_orphans_of_a_killed_supervisor_end_even_when_frozen() -> None:

@@ -111,7 +111,7 @@ FAULTS = [
         "ASCEND_OPP_PATH is not set",
         f"`source {TOOLKIT}/set_env.sh`",
     ),
-    (change(ASCEND_OPP_PATH="/opt/gone"), "CANN", Status.WARNING, "is /opt/gone, which is not there", "set_env.sh"),
+    (change(ASCEND_OPP_PATH="/opt/gone"), "CANN", Status.WARNING, "is /opt/gone, which does not exist", "set_env.sh"),
     (
         change(LD_LIBRARY_PATH=f"{TOOLKIT}/latest/lib64"),
         "driver",
@@ -123,8 +123,8 @@ FAULTS = [
         take_away(f"{DRIVER}/version.info", f"{DRIVER}/lib64/driver/libascend_hal.so"),
         *("driver", Status.PROBLEM, "neither", "install the driver"),
     ),
-    (take_away("/dev/davinci0"), "device nodes", Status.PROBLEM, "/dev/davinci0 is not there", "--device"),
-    (take_away("/dev/hisi_hdc"), "device nodes", Status.PROBLEM, "/dev/hisi_hdc is not there", "Ascend Docker Runtime"),
+    (take_away("/dev/davinci0"), "device nodes", Status.PROBLEM, "missing: /dev/davinci0", "--device"),
+    (take_away("/dev/hisi_hdc"), "device nodes", Status.PROBLEM, "missing: /dev/hisi_hdc", "Ascend Docker Runtime"),
     (
         close_nodes,
         "device nodes",
@@ -132,20 +132,20 @@ FAULTS = [
         f"cannot be read and written by user {USER}",
         "usermod -aG HwHiAiUser",
     ),
-    (leave_group, "user group", Status.WARNING, "may be used all the same", "usermod -aG HwHiAiUser $USER"),
-    (take_away("/usr/local/sbin/npu-smi"), "npu-smi", Status.WARNING, "npu-smi is not there", "/usr/local/dcmi"),
+    (leave_group, "user group", Status.WARNING, "may be used anyway", "usermod -aG HwHiAiUser $USER"),
+    (take_away("/usr/local/sbin/npu-smi"), "npu-smi", Status.WARNING, "npu-smi was not found", "/usr/local/dcmi"),
     (answer(CommandResult(1, "", "ret is -8005")), "npu-smi", Status.WARNING, "ret is -8005", "as root on the host"),
     (answer(HANG), "npu-smi", Status.PROBLEM, "the driver hangs", "restart the machine"),
     (show(TABLE_310P.replace("OK   ", "Alarm")), "device npu:0", Status.WARNING, "health Alarm", "-t health -i 224"),
     (show(TABLE_310P.replace("OK      ", "Critical")), "device npu:0", Status.PROBLEM, "health Critical", "dmesg"),
-    (show(TABLE_310P + PROCESS), "device npu:0", Status.WARNING, "used by python3 (77)", "end those processes"),
+    (show(TABLE_310P + PROCESS), "device npu:0", Status.WARNING, "used by python3 (77)", "stop those processes"),
     (
         change(ASCEND_RT_VISIBLE_DEVICES="0, 1"),
         *("ASCEND_RT_VISIBLE_DEVICES", Status.WARNING, "read up to ' 1': npu:0 is device 0", "without blanks"),
     ),
     (
         change(ASCEND_RT_VISIBLE_DEVICES="4"),
-        *("ASCEND_RT_VISIBLE_DEVICES", Status.PROBLEM, "no device can be seen", "numbers below 1"),
+        *("ASCEND_RT_VISIBLE_DEVICES", Status.PROBLEM, "no device is visible", "numbers below 1"),
     ),
     (change(ASCEND_RT_VISIBLE_DEVICES="4"), "device npu:0", Status.PROBLEM, "this process sees no NPU", "--device"),
 ]
@@ -221,7 +221,7 @@ def test_a_device_is_told_by_what_the_process_sees(tmp_path: Path) -> None:
     checks = examined(machine, "npu:0", "npu:1")
     assert checks["ASCEND_RT_VISIBLE_DEVICES"].found == "1: npu:0 is device 1"
     assert checks["device npu:0"].found.startswith("NPU 5 chip 0, 910B3, health Alarm")
-    assert checks["device npu:1"].found == "it is not there: this process sees npu:0"
+    assert checks["device npu:1"].found == "not found: this process sees npu:0"
 
 
 def test_in_a_container_without_npu_smi_nodes_are_counted_whatever_their_numbers(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_in_a_container_without_npu_smi_nodes_are_counted_whatever_their_numbers
     remove(tmp_path, "/dev/davinci0")
     write(tmp_path, "/dev/davinci3", mode=0o666)
     check = examined(machine)["device npu:0"]
-    assert (check.status, "nothing tells its health" in check.found) == (Status.OK, True)
+    assert (check.status, "its health is unknown" in check.found) == (Status.OK, True)
 
 
 def test_two_chips_of_a_card_are_told_apart(tmp_path: Path) -> None:
@@ -242,4 +242,4 @@ def test_two_chips_of_a_card_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["npu:", "npu:x", "npu:-1", "npu:1"])
 def test_a_device_that_is_none_is_a_problem(tmp_path: Path, device: str) -> None:
     check = examined(npu_machine(tmp_path), device)[f"device {device}"]
-    assert (check.status, check.found) == (Status.PROBLEM, "it is not there: this process sees npu:0")
+    assert (check.status, check.found) == (Status.PROBLEM, "not found: this process sees npu:0")

@@ -57,7 +57,7 @@ def repository(tmp_path: Path) -> Path:
 def examined(settings: Settings, trials: Trials | None, untried: frozenset[str] = frozenset()) -> dict[str, Check]:
     folders, own = choose_folders(settings)
     checks, _ = check_models(
-        folders, settings, NO_CHIPS, threads=1, try_model=trials, untried=untried, tell=lambda _: None
+        folders, settings, NO_CHIPS, threads=1, try_model=trials, untried=untried, progress=lambda _: None
     )
     return {check.name: check for check in (*own, *checks)}
 
@@ -76,7 +76,7 @@ def test_a_model_is_tried_on_each_device_and_its_costs_are_told(repository: Path
 
 def test_a_model_without_a_version_is_a_warning_beside_one_that_works(repository: Path) -> None:
     check = examined(Settings(model_repository=repository), Trials())["absent"]
-    assert (check.status, check.found, check.advice) == (Status.WARNING, "no version is there yet", "make it")
+    assert (check.status, check.found, check.advice) == (Status.WARNING, "it has no version yet", "make it")
 
 
 def test_a_model_without_a_version_is_a_problem_where_nothing_else_works(repository: Path) -> None:
@@ -90,7 +90,7 @@ def test_each_device_needs_a_model_that_it_can_serve(repository: Path) -> None:
     assert (checks["good on cpu"].status, checks["absent"].status) == (Status.OK, Status.PROBLEM)
     assert (checks["good/1"].status, checks["good/1"].found) == (
         Status.PROBLEM,
-        "no .om model is there, and NPUs run nothing else",
+        "no .om model, and NPUs run nothing else",
     )
     assert checks["good/1"].advice == (
         f"run `repserve convert onnx2om {repository / 'good' / '1' / 'model.onnx'} --batch-sizes 1,16 "
@@ -147,7 +147,7 @@ def test_several_npus_have_their_files_checked_once_and_each_its_trial(repositor
     folders, _ = choose_folders(settings)
     trials = OneFails("npu:1")
     checks, loaded = check_models(
-        folders, settings, NO_CHIPS, threads=1, try_model=trials, untried=frozenset(), tell=lambda _: None
+        folders, settings, NO_CHIPS, threads=1, try_model=trials, untried=frozenset(), progress=lambda _: None
     )
     names = [check.name for check in checks]
     assert names == ["absent", "good", "good/1/compiled.json", "good on npu:0", "good on npu:1"]
@@ -172,7 +172,7 @@ def test_a_wrong_model_toml_is_shown_with_its_key(repository: Path) -> None:
     ("folder", "chosen", "found", "advice"),
     [
         ("gone", (), "is not a folder", "--model-repository"),
-        ("good/1", (), "is empty", "make a folder"),
+        ("good/1", (), "is empty", "create a folder"),
         ("", ("good", "bad"), "has no model bad; it has absent, good", "correct --model"),
     ],
 )

@@ -49,9 +49,9 @@ def test_an_import_error_says_what_to_install(error: ImportError, found: str, ad
 @pytest.mark.parametrize(
     ("result", "found"),
     [
-        (CommandResult(-11, "", "aclInit\n"), "importing them ended by SIGSEGV (aclInit)"),
+        (CommandResult(-11, "", "aclInit\n"), "the import ended by SIGSEGV (aclInit)"),
         (CommandResult(1, "", "Traceback\nRuntimeError: torn\n"), "ended with status 1 (RuntimeError: torn)"),
-        (HANG, "did not end within 60 s: the driver hangs"),
+        (HANG, "did not finish within 60 s: the driver hangs"),
     ],
 )
 def test_an_import_that_crashes_or_hangs_is_a_problem(result: CommandResult | Exception, found: str) -> None:
@@ -77,8 +77,8 @@ def test_a_runtime_is_named_with_its_version(runtime: str) -> None:
 @pytest.mark.parametrize(
     ("runtime", "found", "advice"),
     [
-        ("tensorrt", "'tensorrt' is not known", "openvino, onnxruntime, or package.module:Class"),
-        (":Runtime", "':Runtime' is not known", "package.module:Class"),
+        ("tensorrt", "unknown runtime 'tensorrt'", "openvino, onnxruntime, or package.module:Class"),
+        (":Runtime", "unknown runtime ':Runtime'", "package.module:Class"),
         ("nowhere.at_all:Runtime", "nowhere is not installed", "PYTHONPATH"),
     ],
 )

@@ -72,7 +72,7 @@ def test_cpus_are_told_with_what_runs_on_them(machine: Machine) -> None:
     check = check_processor(machine, Settings(frontends=2, decode_threads=3))[1]
     assert (check.status, check.found) == (
         Status.OK,
-        "4 may be used (affinity, cgroup quota); 2 frontends with 3 decoding threads each",
+        "4 usable (affinity, cgroup quota); 2 frontends with 3 decoding threads each",
     )
     assert check_processor(machine, Settings(frontends=3, decode_threads=3))[1].status is Status.WARNING
 
@@ -87,7 +87,7 @@ def test_full_queues_are_held_against_the_memory_there_is(machine: Machine, tmp_
     taken = f"(1 frontend, max_queue_size 512, {PIXELS:,} bytes for an image)"
     assert (check.status, check.found) == (Status.OK, f"8,192 MB available; full queues take up to 77 MB {taken}")
     check = slots(machine, Settings(frontends=64, max_queue_size=65536), folder)
-    assert (check.status, "--max-queue-size lower" in check.advice) == (Status.WARNING, True)
+    assert (check.status, "lower --max-queue-size" in check.advice) == (Status.WARNING, True)
 
 
 @pytest.mark.parametrize(("aipp", "size"), [(True, PIXELS), (False, 4 * PIXELS), (None, 4 * PIXELS)])
@@ -128,7 +128,7 @@ def test_shared_memory_is_not_needed(machine: Machine) -> None:
     gone = check_memory(machine, Settings(), [])[1]
     assert {there.status, gone.status} == {Status.NOT_NEEDED}
     assert "memfd" in there.found
-    assert gone.found.startswith("not there")
+    assert gone.found.startswith("missing")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_every_frontend_has_descriptors_of_its_own(machine: Machine) -> None:
 
 def test_locked_memory_and_core_dumps_are_told(machine: Machine) -> None:
     _, locked, core = check_limits(machine, Settings())
-    assert (locked.status, locked.found) == (Status.OK, "8.4 MB; the server itself locks none")
+    assert (locked.status, locked.found) == (Status.OK, "8.4 MB; the server locks none")
     assert core.found.startswith("off")
     machine = replace(machine, limits={**machine.limits, "core": UNLIMITED})
     assert check_limits(machine, Settings())[2].found == "up to unlimited for each crash"

@@ -62,7 +62,7 @@ def test_a_folder_with_leading_zeros_is_no_version(model: Path) -> None:
 def test_a_model_without_a_version_tells_how_to_get_one(model: Path) -> None:
     assert "put a model at" in scan_one(model).problem
     (model / "model.toml").write_text('setup_command = "repserve convert --random"\n', encoding="utf-8")
-    assert scan_one(model).problem == "no version is there yet; to get one: repserve convert --random"
+    assert scan_one(model).problem == "it has no version yet; to get one: repserve convert --random"
 
 
 def test_folders_that_are_hidden_or_no_folders_are_left_out(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_labelled_set_must_reach_its_accuracy(model: Path) -> None:
     assert result.labelled == 3
     assert result.accuracy == pytest.approx(2 / 3)
     path = write(model, 'labels = "val_label.txt"\naccuracy = 0.7\n')
-    with pytest.raises(BackendError, match=r"2 of 3 labelled images are right.*0\.6667; expected at least 0\.7"):
+    with pytest.raises(BackendError, match=r"2 of 3 labelled images are correct.*0\.6667; expected at least 0\.7"):
         check_golden(path, Brightness(), SMALL, "logits")
 
 
@@ -105,7 +105,7 @@ def test_a_labelled_set_must_reach_its_accuracy(model: Path) -> None:
         ("tolerence = 0.1", "key 'tolerence' is not known, did you mean 'tolerance'"),
         ('[[image]]\nfile = "a.png"\n', "key 'image.0.class'"),
         ('[[image]]\nfile = "a.png"\nclas = 1\n', "key 'image.0.clas' is not known, did you mean 'class'"),
-        (image("dark", 9), "is to get class 9 of only 4"),
+        (image("dark", 9), "has class 9, but the model has only 4 classes"),
         (image("nothing", 0), "cannot be read"),
         ('[[image]]\nfile = "../../elsewhere.png"\nclass = 0\n', "is outside of"),
         ('labels = "nothing.txt"', "is not a list of labels"),

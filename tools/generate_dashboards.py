@@ -7,12 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
 from dashboards.bench import BENCH_DASHBOARD
-from dashboards.grafana import to_json
 from dashboards.server import SERVER_DASHBOARD
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "grafana"
-DASHBOARDS = (SERVER_DASHBOARD, BENCH_DASHBOARD)
 
 
 def main() -> int:
@@ -21,8 +21,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail if a committed dashboard is not current")
     check = parser.parse_args().check
     stale = []
-    for dashboard in DASHBOARDS:
-        file, content = FOLDER / f"{dashboard.uid}.json", json.dumps(to_json(dashboard), indent=2) + "\n"
+    for board in (SERVER_DASHBOARD.build(), BENCH_DASHBOARD.build()):
+        file, content = FOLDER / f"{board.uid}.json", json.dumps(board, cls=JSONEncoder, indent=2) + "\n"
         if not check:
             file.write_text(content, encoding="utf-8")
         elif not file.exists() or file.read_text(encoding="utf-8") != content:

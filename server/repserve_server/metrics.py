@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+_TIMESTAMP = "_timestamp_seconds"
+"""How the names of gauges end that hold a time; the latest of several processes counts."""
+
 
 class Sample(NamedTuple):
     """The value of a series."""
@@ -22,10 +25,6 @@ class Sample(NamedTuple):
     name: str
     labels: dict[str, str]
     value: float
-
-
-_TIMESTAMP = "_timestamp_seconds"
-"""How gauges end that hold a time: of several processes the latest counts."""
 
 
 @dataclass(frozen=True)

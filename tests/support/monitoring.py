@@ -49,7 +49,7 @@ def dashboard_queries(file: Path, window: str = WINDOW) -> Iterator[Query]:
     for panel in content["panels"]:
         for target in panel.get("targets", ()):
             expression = target["expr"].replace("$__rate_interval", window).replace("$__range", window)
-            expression = re.sub(r"\$(job|model|instance)\b", ".*", expression)
+            expression = re.sub(r"\$(job|model|version|instance)\b", ".*", expression)
             assert "$" not in expression, f"an unknown variable in {expression}"
             yield Query(file.stem, panel["title"], panel["type"], expression, target["legendFormat"])
 

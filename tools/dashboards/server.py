@@ -2,281 +2,209 @@
 
 from __future__ import annotations
 
-from dashboards.panel import DEVICE, WINDOW, Dashboard, Panel, Variable, increase, mean, quantiles, rate
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dashboards.panels import (
+    DEVICE,
+    DEVICE_LEGEND,
+    assemble,
+    distribution,
+    graph,
+    increase,
+    listing,
+    mean,
+    number,
+    quantile,
+    quantiles,
+    rate,
+    utilization,
+    variables,
+)
 
 SERVER = 'job=~"$job"'
-MODEL = 'job=~"$job", model=~"$model"'
-SUCCEEDED, FAILED = f'{MODEL}, code="OK"', f'{MODEL}, code!="OK"'
-STAGES = rate("repserve_request_stage_seconds_total", MODEL, "stage")
-ERRORS = "INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
-CPU = rate("repserve_process_cpu_seconds_total", SERVER)
-IMAGES = rate("repserve_images_total", SERVER)
-INSTANCE = "model, version, device, backend, precision, simulated"
-GOOD_IF_LOW = (("green", None), ("orange", 0.001), ("red", 0.01))
+MODEL = f'{SERVER}, model=~"$model", version=~"$version"'
+SUCCEEDED = f'{MODEL}, code="OK"'
+ERRORS = f'{MODEL}, code=~"INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"'
+REQUESTS = rate("repserve_requests_total", MODEL)
+PADDING = rate("repserve_padding_images_total", MODEL, DEVICE)
+SLEEP_ERROR = f"max by (device, statistic) (repserve_simulated_sleep_error_seconds{{{MODEL}}})"
 
-SERVER_DASHBOARD = Dashboard(
-    uid="repserve-server",
-    title="RepServe server",
-    text="Throughput, latency by stage, batches, devices and models of RepServe.",
-    variables=(
-        Variable("job", "Job", "label_values(repserve_requests_in_flight, job)"),
-        Variable("model", "Model", 'label_values(repserve_model_ready{job=~"$job"}, model)'),
+SERVER_DASHBOARD = assemble(
+    Dashboard("RepServe server")
+    .uid("repserve-server")
+    .refresh("10s")
+    .time("now-30m", "now")
+    .description("Throughput, latency by stage, batches, devices and models of RepServe."),
+    (
+        variables("job", "Job", "label_values(repserve_requests_in_flight, job)"),
+        variables("model", "Model", f"label_values(repserve_model_ready{{{SERVER}}}, model)"),
+        variables("version", "Version", f'label_values(repserve_model_ready{{{SERVER}, model=~"$model"}}, version)'),
     ),
-    panels=(
-        Panel("At a glance", kind="row"),
-        Panel(
-            "Images",
-            ((IMAGES, ""),),
-            unit="cps",
-            kind="stat",
-            width=4,
-            height=4,
-            text="Images classified a second.",
-        ),
-        Panel(
-            "p99 of requests",
-            (quantiles("repserve_request_seconds", SERVER)[2],),
-            unit="s",
-            kind="stat",
-            width=4,
-            height=4,
-        ),
-        Panel(
-            "Errors",
-            (
-                (
-                    (
-                        f'sum(rate(repserve_requests_total{{{SERVER}, code=~"{ERRORS}"}}[{WINDOW}]))'
-                        f" / (sum(rate(repserve_requests_total{{{SERVER}}}[{WINDOW}])) > 0)"
-                    ),
-                    "",
-                ),
+    {
+        "Overview": (
+            number("Throughput", rate("repserve_images_total", MODEL), "cps", text="Images classified a second."),
+            number("p99 latency", quantile(0.99, "repserve_request_seconds", MODEL), "s"),
+            number(
+                "Error rate",
+                f"{rate('repserve_requests_total', ERRORS)} / ({REQUESTS} > 0)",
+                "percentunit",
+                text="Requests that failed through no fault of the client's.",
+                thresholds={"green": None, "orange": 0.001, "red": 0.01},
             ),
-            unit="percentunit",
-            kind="stat",
-            width=4,
-            height=4,
-            text="Requests that ended with a status that is the service's, not the client's.",
-            thresholds=GOOD_IF_LOW,
-        ),
-        Panel(
-            "Models that answer",
-            ((f"count(max by (model) (repserve_model_ready{{{SERVER}}}) == 1) or vector(0)", ""),),
-            kind="stat",
-            width=4,
-            height=4,
-            thresholds=(("red", None), ("green", 1)),
-        ),
-        Panel(
-            "CPU of an image",
-            (
-                (
-                    f"{CPU} / ({IMAGES} > 0)",
-                    "",
-                ),
+            number(
+                "Models ready",
+                f"count(max by (model) (repserve_model_ready{{{MODEL}}}) == 1) or vector(0)",
+                thresholds={"red": None, "green": 1},
             ),
-            unit="s",
-            kind="stat",
-            width=4,
-            height=4,
-            text="CPU time of all the server's processes for each image classified.",
-        ),
-        Panel(
-            "Restarts",
-            ((f"sum(increase(repserve_restarts_total{{{SERVER}}}[$__range]))", ""),),
-            kind="stat",
-            width=4,
-            height=4,
-            text="Processes that ended by themselves, in the time shown.",
-            thresholds=(("green", None), ("orange", 1), ("red", 3)),
-        ),
-        Panel("Load", kind="row"),
-        Panel("Images", ((rate("repserve_images_total", SERVER, "instance"), "{{instance}}"),), unit="cps"),
-        Panel(
-            "Requests by status",
-            ((rate("repserve_requests_total", SERVER, "code"), "{{code}}"),),
-            unit="reqps",
-            stacked=True,
-        ),
-        Panel("Requests by method", ((rate("repserve_requests_total", SERVER, "method"), "{{method}}"),), unit="reqps"),
-        Panel(
-            "In flight and queued",
-            (
-                (f"sum(repserve_requests_in_flight{{{SERVER}}})", "requests in flight"),
-                (f"sum by (model) (repserve_queue_images{{{MODEL}}})", "images, {{model}}"),
-                (f"sum by ({DEVICE}) (repserve_waiting_images{{{MODEL}}})", "waiting for {{device}}, {{model}}"),
+            number(
+                "CPU per image",
+                f"{rate('repserve_process_cpu_seconds_total', SERVER)} / ({rate('repserve_images_total', SERVER)} > 0)",
+                "s",
+                text="CPU time of all server processes per image classified, over all models.",
+            ),
+            number(
+                "Restarts",
+                f"sum(increase(repserve_restarts_total{{{SERVER}}}[$__range]))",
+                text="Processes that ended unexpectedly, in the time range shown.",
+                thresholds={"green": None, "orange": 1, "red": 3},
             ),
         ),
-        Panel(
-            "Refused",
-            ((rate("repserve_rejected_requests_total", SERVER, "reason"), "{{reason}}"),),
-            unit="reqps",
-            text="queue_full and deadline: more comes than the devices can do. The others: what clients send.",
-        ),
-        Panel(
-            "Images not accepted", ((rate("repserve_rejected_images_total", SERVER, "kind"), "{{kind}}"),), unit="cps"
-        ),
-        Panel("Latency", kind="row"),
-        Panel("Requests", quantiles("repserve_request_seconds", SERVER), unit="s"),
-        Panel(
-            "Mean time by stage",
-            (
-                (
-                    f"{STAGES} / on() group_left() ({rate('repserve_requests_total', SUCCEEDED)} > 0)",
-                    "{{stage}}",
-                ),
-                (
-                    (
-                        f"{rate('repserve_failed_request_seconds_total', MODEL)}"
-                        f" / ({rate('repserve_requests_total', FAILED)} > 0)"
-                    ),
-                    "failed requests",
-                ),
+        "Load": (
+            graph("Images by model", {"{{model}}": rate("repserve_images_total", MODEL, "model")}, "cps"),
+            graph(
+                "Requests by status",
+                {"{{code}}": rate("repserve_requests_total", MODEL, "code")},
+                "reqps",
+                stacked=True,
             ),
-            unit="s",
-            stacked=True,
-            text="Of successful requests; those that failed beside them.",
-        ),
-        Panel(
-            "p99 by stage",
-            tuple(
-                (quantiles(f"repserve_{stage}_seconds", labels)[2][0], stage)
-                for stage, labels in (("decode", SERVER), ("queue", MODEL), ("compute", MODEL), ("reply", SERVER))
+            graph(
+                "Requests by method",
+                {"{{method}} ({{protocol}})": rate("repserve_requests_total", MODEL, "protocol, method")},
+                "reqps",
             ),
-            unit="s",
-        ),
-        Panel(
-            "Latency of requests",
-            ((increase("repserve_request_seconds_bucket", SERVER, "le"), "{{le}}"),),
-            unit="s",
-            kind="heatmap",
-            width=12,
-        ),
-        Panel(
-            "Images in a batch",
-            ((increase("repserve_batch_size_bucket", MODEL, "le"), "{{le}}"),),
-            kind="heatmap",
-            width=12,
-        ),
-        Panel("Batches and devices", kind="row"),
-        Panel("Mean batch", ((mean("repserve_batch_size", MODEL, DEVICE), "{{model}} on {{device}}"),)),
-        Panel(
-            "Why batches close",
-            ((rate("repserve_batches_total", MODEL, "reason"), "{{reason}}"),),
-            unit="cps",
-            stacked=True,
-            text="full: the largest size was there. cheapest: waiting would not have paid. deadline: an image could "
-            "not wait. alone: nothing else was expected.",
-        ),
-        Panel(
-            "Padding",
-            (
-                (
-                    (
-                        f"{rate('repserve_padding_images_total', MODEL, DEVICE)} / "
-                        f"({rate('repserve_padding_images_total', MODEL, DEVICE)}"
-                        f" + {rate('repserve_batch_size_sum', MODEL, DEVICE)} > 0)"
-                    ),
-                    "{{model}} on {{device}}",
-                ),
+            graph(
+                "In flight and queued",
+                {
+                    "requests in flight": f"sum(repserve_requests_in_flight{{{SERVER}}})",
+                    "images of {{model}}": f"sum by (model) (repserve_queue_images{{{MODEL}}})",
+                    f"waiting: {DEVICE_LEGEND}": f"sum by ({DEVICE}) (repserve_waiting_images{{{MODEL}}})",
+                },
             ),
-            unit="percentunit",
-            text="Rows that the device computed for nothing, because the compiled batch was larger.",
-        ),
-        Panel(
-            "Device busy",
-            (
-                (
-                    (
-                        f"{rate('repserve_device_busy_seconds_total', MODEL, DEVICE)}"
-                        f" / sum by ({DEVICE}) (repserve_instance_info{{{MODEL}}})"
-                    ),
-                    "{{model}} on {{device}}",
-                ),
+            graph(
+                "Rejected requests",
+                {"{{reason}}": rate("repserve_rejected_requests_total", MODEL, "reason")},
+                "reqps",
+                text="queue_full and deadline mean overload. The other reasons lie in what clients send.",
             ),
-            unit="percentunit",
-            most=1,
+            graph("Rejected images", {"{{kind}}": rate("repserve_rejected_images_total", MODEL, "kind")}, "cps"),
         ),
-        Panel("Compute", quantiles("repserve_compute_seconds", MODEL), unit="s"),
-        Panel(
-            "Dropped and failed",
-            (
-                (rate("repserve_dropped_images_total", MODEL, "reason"), "images {{reason}}"),
-                (rate("repserve_failed_runs_total", MODEL, "device"), "failed runs, {{device}}"),
-                (rate("repserve_poison_images_total", MODEL, "model"), "given up after crashes, {{model}}"),
+        "Latency": (
+            graph("Request latency", quantiles("repserve_request_seconds", MODEL), "s"),
+            graph(
+                "Mean latency by stage",
+                {
+                    "{{stage}}": f"{rate('repserve_request_stage_seconds_total', MODEL, 'stage')}"
+                    f" / on() group_left() ({rate('repserve_requests_total', SUCCEEDED)} > 0)"
+                },
+                "s",
+                stacked=True,
+                text="Of successful requests.",
             ),
-            unit="cps",
-            text="expired: the deadline passed while the image waited.",
-        ),
-        Panel("Models and processes", kind="row"),
-        Panel(
-            "Models",
-            ((f"max by (model, version, state) (repserve_model_ready{{{MODEL}}})", ""),),
-            kind="table",
-            width=12,
-            text="1: it answers.",
-        ),
-        Panel(
-            "Instances",
-            (
-                (
-                    f"sum by ({INSTANCE}) (repserve_instance_info{{{MODEL}}})",
-                    "",
-                ),
+            graph(
+                "p99 by stage",
+                {
+                    stage: quantile(0.99, f"repserve_{stage}_seconds", MODEL)
+                    for stage in ("decode", "queue", "compute", "reply")
+                },
+                "s",
+                text="Decode and queue per image, compute per batch, reply per request.",
             ),
-            kind="table",
-            width=12,
+            distribution("Latency distribution", "repserve_request_seconds", MODEL, "s"),
+            distribution("Batch size distribution", "repserve_batch_size", MODEL),
         ),
-        Panel(
-            "Since the last inference",
-            ((f"time() - max by (model) (repserve_last_inference_timestamp_seconds{{{MODEL}}} > 0)", "{{model}}"),),
-            unit="s",
-            width=6,
-        ),
-        Panel(
-            "Load time",
-            ((f"max by ({DEVICE}) (repserve_model_load_seconds{{{MODEL}}})", "{{model}} on {{device}}"),),
-            unit="s",
-            width=6,
-        ),
-        Panel(
-            "Restarts",
-            (
-                (increase("repserve_restarts_total", SERVER, "role"), "{{role}}"),
-                (increase("repserve_hung_processes_total", SERVER, "role"), "hung {{role}}"),
+        "Batches and devices": (
+            graph("Mean batch size", {DEVICE_LEGEND: mean("repserve_batch_size", MODEL, DEVICE)}),
+            graph(
+                "Batches by reason",
+                {"{{reason}}": rate("repserve_batches_total", MODEL, "reason")},
+                "cps",
+                stacked=True,
+                text="Why a batch was closed. full: it had the largest size. cheapest: waiting was not worth it. "
+                "deadline: an image could not wait. alone: no other image was expected.",
             ),
-            width=6,
-        ),
-        Panel(
-            "CPU",
-            ((rate("repserve_process_cpu_seconds_total", SERVER, "role"), "{{role}}"),),
-            unit="none",
-            width=6,
-            stacked=True,
-            text="Cores in use.",
-        ),
-        Panel(
-            "Memory",
-            ((f"sum by (role) (repserve_process_resident_memory_bytes{{{SERVER}}})", "{{role}}"),),
-            unit="bytes",
-            width=6,
-            stacked=True,
-        ),
-        Panel(
-            "Simulated devices",
-            (
-                (
-                    (
-                        f"max by (device, statistic) (repserve_simulated_sleep_error_seconds{{{MODEL}}})"
-                        f' or on() label_replace(vector(0), "device", "no simulated device", "", "")'
-                    ),
-                    "{{device}} {{statistic}}",
-                ),
+            graph(
+                "Padding",
+                {DEVICE_LEGEND: f"{PADDING} / ({PADDING} + {rate('repserve_batch_size_sum', MODEL, DEVICE)} > 0)"},
+                "percentunit",
+                text="Rows computed for nothing, because the compiled batch was larger.",
             ),
-            unit="s",
-            width=24,
-            height=6,
-            text="How late a pretended device woke up: what its timing is worth.",
+            graph("Device utilization", {DEVICE_LEGEND: utilization(MODEL)}, "percentunit").max(1),
+            graph("Compute time", quantiles("repserve_compute_seconds", MODEL), "s", text="Of a batch."),
+            graph(
+                "Dropped and failed",
+                {
+                    "images {{reason}}": rate("repserve_dropped_images_total", MODEL, "reason"),
+                    "failed batches on {{device}}": rate("repserve_failed_runs_total", MODEL, "device"),
+                    "images of {{model}} that crash workers": rate("repserve_poison_images_total", MODEL, "model"),
+                },
+                "cps",
+                text="expired: the deadline passed while the image waited.",
+            ),
         ),
-    ),
+        "Models and processes": (
+            listing(
+                "Models", f"max by (model, version, state) (repserve_model_ready{{{MODEL}}})", text="1 means ready."
+            ),
+            listing(
+                "Instances",
+                f"sum by (model, version, device, backend, precision, simulated) (repserve_instance_info{{{MODEL}}})",
+            ),
+            graph(
+                "Load time",
+                {DEVICE_LEGEND: f"max by ({DEVICE}) (repserve_model_load_seconds{{{MODEL}}})"},
+                "s",
+            ),
+            graph(
+                "Time since the last inference",
+                {"{{model}}": f"time() - max by (model) (repserve_last_inference_timestamp_seconds{{{MODEL}}} > 0)"},
+                "s",
+            ),
+            graph(
+                "Time spent on failed requests",
+                {"{{model}}": rate("repserve_failed_request_seconds_total", MODEL, "model")},
+                "s",
+                text="Seconds a second, over all requests.",
+            ),
+            graph(
+                "Restarts",
+                {
+                    "{{role}}": increase("repserve_restarts_total", SERVER, "role"),
+                    "hung {{role}}": increase("repserve_hung_processes_total", SERVER, "role"),
+                },
+            ),
+            graph(
+                "CPU",
+                {"{{role}}": rate("repserve_process_cpu_seconds_total", SERVER, "role")},
+                "none",
+                stacked=True,
+                text="Cores in use.",
+            ),
+            graph(
+                "Memory",
+                {"{{role}}": f"sum by (role) (repserve_process_resident_memory_bytes{{{SERVER}}})"},
+                "bytes",
+                stacked=True,
+            ),
+            graph(
+                "Simulated devices",
+                {
+                    "{{device}} {{statistic}}": f"{SLEEP_ERROR}"
+                    ' or on() label_replace(vector(0), "device", "no simulated device", "", "")'
+                },
+                "s",
+                width=24,
+                text="How late a simulated device woke up, that is, how far its timing can be trusted.",
+            ),
+        ),
+    },
 )

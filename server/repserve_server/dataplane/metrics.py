@@ -44,7 +44,7 @@ FAILED_REQUEST_SECONDS = MetricDefinition(
 REQUEST_STAGE_SECONDS = MetricDefinition(
     "repserve_request_stage_seconds",
     "counter",
-    "Time that successful requests spent in each stage; for several images, in the batch that ended last.",
+    "Time that successful requests spent in each stage; if they had several batches, in the last.",
     {**MODEL_LABELS, "stage": STAGES},
 )
 REJECTED_REQUESTS = MetricDefinition(
@@ -82,7 +82,7 @@ REPLY_SECONDS = MetricDefinition(
 POISON_IMAGES = MetricDefinition(
     "repserve_poison_images",
     "counter",
-    "Images given up because the device crashed twice while running them.",
+    "Images given up because workers crashed twice while running them.",
     MODEL_LABELS,
 )
 DEFINITIONS = (

@@ -21,37 +21,37 @@ ROLES = ("supervisor", "frontend", "worker")
 MODEL_READY = MetricDefinition(
     "repserve_model_ready",
     "gauge",
-    "1 when the model answers.",
+    "1 if the model version is ready, 0 if not.",
     {"model": "", "version": "", "state": ("absent", "unloaded", "loading", "ready", "restarting", "failed")},
 )
 MODEL_LOAD_SECONDS = MetricDefinition(
     "repserve_model_load_seconds",
     "gauge",
-    "Time that the slowest ready worker took from its start until its model was loaded, measured and checked.",
+    "Time that the slowest ready worker took to start and to load, measure and check its model.",
     DEVICE_LABELS,
 )
 INSTANCE_INFO = MetricDefinition(
     "repserve_instance_info",
     "gauge",
-    "Number of ready workers by what they run on; simulated ones have no device.",
+    "Ready workers, by what they run on; simulated ones use no real device.",
     {
         **DEVICE_LABELS,
-        "backend": "what runs it: acl, openvino, onnxruntime, simulated",
-        "precision": "its arithmetic: f32, bf16, as compiled, none",
+        "backend": "the runtime: acl, openvino, onnxruntime, simulated",
+        "precision": "the arithmetic: f32, bf16, as compiled, none",
         "simulated": ("true", "false"),
     },
 )
 RESTARTS = MetricDefinition(
     "repserve_restarts",
     "counter",
-    "Processes started again after they ended by themselves or hung.",
+    "Processes restarted after they died or hung.",
     {"role": ("frontend", "worker")},
 )
 HUNG_PROCESSES = MetricDefinition(
     "repserve_hung_processes",
     "counter",
-    "Processes killed because they did not answer for `liveness_timeout_seconds`, or workers `load_timeout_seconds` "
-    "while loading.",
+    "Processes killed because they did not respond for `liveness_timeout_seconds`, or for `load_timeout_seconds` while "
+    "loading a model.",
     {"role": ("frontend", "worker")},
 )
 PROCESS_CPU_SECONDS = MetricDefinition(
@@ -60,7 +60,7 @@ PROCESS_CPU_SECONDS = MetricDefinition(
 PROCESS_MEMORY = MetricDefinition(
     "repserve_process_resident_memory_bytes",
     "gauge",
-    "Resident memory of the server's processes; slots they share count in each.",
+    "Resident memory of the server's processes; shared memory counts in each.",
     {"role": ROLES},
 )
 DEFINITIONS = (

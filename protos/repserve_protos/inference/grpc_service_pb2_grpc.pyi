@@ -36,55 +36,93 @@ class GRPCInferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GRPCInferenceServiceAsyncStub: ...
     ServerLive: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerLiveRequest, _grpc_service_pb2.ServerLiveResponse]
-    """The core of the protocol."""
+    """Whether the server answers at all."""
     ServerReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerReadyRequest, _grpc_service_pb2.ServerReadyResponse]
+    """Whether the server takes requests."""
     ModelReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]
+    """Whether a model version answers; an unknown one does not."""
     ServerMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]
+    """The server's name and version, and the extensions it supports."""
     ModelMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]
+    """The tensors that a model takes and gives."""
     ModelInfer: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]
+    """One request, one answer."""
     ModelStreamInfer: _grpc.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
-    """Many requests in flight; answers come in completion order, matched by id."""
+    """Many requests in flight; answers come in completion order, matched by id. A request that fails is answered with an
+    error message and does not end the stream.
+    """
     ModelConfig: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
+    """How a model is served."""
     ModelStatistics: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
+    """The requests and runs of model versions."""
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]
+    """Every model version in the repository."""
     RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]
+    """Load a model, or load it anew, from its folder; it takes no parameters."""
     RepositoryModelUnload: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]
+    """Unload a model. It has no dependents, so the parameter about them changes nothing."""
     SystemSharedMemoryStatus: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryStatusRequest, _grpc_service_pb2.SystemSharedMemoryStatusResponse]
+    """The registered shared-memory regions."""
     SystemSharedMemoryRegister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryRegisterRequest, _grpc_service_pb2.SystemSharedMemoryRegisterResponse]
+    """Register a part of a POSIX shared-memory object with the whole server."""
     SystemSharedMemoryUnregister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryUnregisterRequest, _grpc_service_pb2.SystemSharedMemoryUnregisterResponse]
+    """Unregister a region, or all of them for the empty name."""
     CudaSharedMemoryStatus: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryStatusRequest, _grpc_service_pb2.CudaSharedMemoryStatusResponse]
-    """There is no CUDA memory here: none is registered, and none can be."""
+    """Empty: the server has no CUDA memory."""
     CudaSharedMemoryRegister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryRegisterRequest, _grpc_service_pb2.CudaSharedMemoryRegisterResponse]
+    """Refused: the server has no CUDA memory."""
     CudaSharedMemoryUnregister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryUnregisterRequest, _grpc_service_pb2.CudaSharedMemoryUnregisterResponse]
+    """Does nothing: the server has no CUDA memory."""
     TraceSetting: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.TraceSettingRequest, _grpc_service_pb2.TraceSettingResponse]
+    """Empty: the server has no trace settings; changing one is refused."""
     LogSettings: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.LogSettingsRequest, _grpc_service_pb2.LogSettingsResponse]
+    """The log settings, after the given changes."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ServerLive: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerLiveRequest, _grpc_service_pb2.ServerLiveResponse]  # type: ignore[assignment]
-    """The core of the protocol."""
+    """Whether the server answers at all."""
     ServerReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerReadyRequest, _grpc_service_pb2.ServerReadyResponse]  # type: ignore[assignment]
+    """Whether the server takes requests."""
     ModelReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]  # type: ignore[assignment]
+    """Whether a model version answers; an unknown one does not."""
     ServerMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]  # type: ignore[assignment]
+    """The server's name and version, and the extensions it supports."""
     ModelMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]  # type: ignore[assignment]
+    """The tensors that a model takes and gives."""
     ModelInfer: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]  # type: ignore[assignment]
+    """One request, one answer."""
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]  # type: ignore[assignment]
-    """Many requests in flight; answers come in completion order, matched by id."""
+    """Many requests in flight; answers come in completion order, matched by id. A request that fails is answered with an
+    error message and does not end the stream.
+    """
     ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]  # type: ignore[assignment]
+    """How a model is served."""
     ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
+    """The requests and runs of model versions."""
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
+    """Every model version in the repository."""
     RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
+    """Load a model, or load it anew, from its folder; it takes no parameters."""
     RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
+    """Unload a model. It has no dependents, so the parameter about them changes nothing."""
     SystemSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryStatusRequest, _grpc_service_pb2.SystemSharedMemoryStatusResponse]  # type: ignore[assignment]
+    """The registered shared-memory regions."""
     SystemSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryRegisterRequest, _grpc_service_pb2.SystemSharedMemoryRegisterResponse]  # type: ignore[assignment]
+    """Register a part of a POSIX shared-memory object with the whole server."""
     SystemSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryUnregisterRequest, _grpc_service_pb2.SystemSharedMemoryUnregisterResponse]  # type: ignore[assignment]
+    """Unregister a region, or all of them for the empty name."""
     CudaSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryStatusRequest, _grpc_service_pb2.CudaSharedMemoryStatusResponse]  # type: ignore[assignment]
-    """There is no CUDA memory here: none is registered, and none can be."""
+    """Empty: the server has no CUDA memory."""
     CudaSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryRegisterRequest, _grpc_service_pb2.CudaSharedMemoryRegisterResponse]  # type: ignore[assignment]
+    """Refused: the server has no CUDA memory."""
     CudaSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryUnregisterRequest, _grpc_service_pb2.CudaSharedMemoryUnregisterResponse]  # type: ignore[assignment]
+    """Does nothing: the server has no CUDA memory."""
     TraceSetting: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.TraceSettingRequest, _grpc_service_pb2.TraceSettingResponse]  # type: ignore[assignment]
+    """Empty: the server has no trace settings; changing one is refused."""
     LogSettings: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.LogSettingsRequest, _grpc_service_pb2.LogSettingsResponse]  # type: ignore[assignment]
+    """The log settings, after the given changes."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -93,42 +131,47 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ServerLiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ServerLiveResponse, _abc.Awaitable[_grpc_service_pb2.ServerLiveResponse]]:
-        """The core of the protocol."""
+        """Whether the server answers at all."""
 
     @_abc_1.abstractmethod
     def ServerReady(
         self,
         request: _grpc_service_pb2.ServerReadyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ServerReadyResponse, _abc.Awaitable[_grpc_service_pb2.ServerReadyResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ServerReadyResponse, _abc.Awaitable[_grpc_service_pb2.ServerReadyResponse]]:
+        """Whether the server takes requests."""
 
     @_abc_1.abstractmethod
     def ModelReady(
         self,
         request: _grpc_service_pb2.ModelReadyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ModelReadyResponse, _abc.Awaitable[_grpc_service_pb2.ModelReadyResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ModelReadyResponse, _abc.Awaitable[_grpc_service_pb2.ModelReadyResponse]]:
+        """Whether a model version answers; an unknown one does not."""
 
     @_abc_1.abstractmethod
     def ServerMetadata(
         self,
         request: _grpc_service_pb2.ServerMetadataRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ServerMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ServerMetadataResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ServerMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ServerMetadataResponse]]:
+        """The server's name and version, and the extensions it supports."""
 
     @_abc_1.abstractmethod
     def ModelMetadata(
         self,
         request: _grpc_service_pb2.ModelMetadataRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ModelMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ModelMetadataResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ModelMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ModelMetadataResponse]]:
+        """The tensors that a model takes and gives."""
 
     @_abc_1.abstractmethod
     def ModelInfer(
         self,
         request: _grpc_service_pb2.ModelInferRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ModelInferResponse, _abc.Awaitable[_grpc_service_pb2.ModelInferResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ModelInferResponse, _abc.Awaitable[_grpc_service_pb2.ModelInferResponse]]:
+        """One request, one answer."""
 
     @_abc_1.abstractmethod
     def ModelStreamInfer(
@@ -136,63 +179,73 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_grpc_service_pb2.ModelInferRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_grpc_service_pb2.ModelStreamInferResponse], _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]]:
-        """Many requests in flight; answers come in completion order, matched by id."""
+        """Many requests in flight; answers come in completion order, matched by id. A request that fails is answered with an
+        error message and does not end the stream.
+        """
 
     @_abc_1.abstractmethod
     def ModelConfig(
         self,
         request: _grpc_service_pb2.ModelConfigRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ModelConfigResponse, _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ModelConfigResponse, _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]]:
+        """How a model is served."""
 
     @_abc_1.abstractmethod
     def ModelStatistics(
         self,
         request: _grpc_service_pb2.ModelStatisticsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ModelStatisticsResponse, _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ModelStatisticsResponse, _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]]:
+        """The requests and runs of model versions."""
 
     @_abc_1.abstractmethod
     def RepositoryIndex(
         self,
         request: _grpc_service_pb2.RepositoryIndexRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.RepositoryIndexResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.RepositoryIndexResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]]:
+        """Every model version in the repository."""
 
     @_abc_1.abstractmethod
     def RepositoryModelLoad(
         self,
         request: _grpc_service_pb2.RepositoryModelLoadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]]:
+        """Load a model, or load it anew, from its folder; it takes no parameters."""
 
     @_abc_1.abstractmethod
     def RepositoryModelUnload(
         self,
         request: _grpc_service_pb2.RepositoryModelUnloadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.RepositoryModelUnloadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.RepositoryModelUnloadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]]:
+        """Unload a model. It has no dependents, so the parameter about them changes nothing."""
 
     @_abc_1.abstractmethod
     def SystemSharedMemoryStatus(
         self,
         request: _grpc_service_pb2.SystemSharedMemoryStatusRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryStatusResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryStatusResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryStatusResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryStatusResponse]]:
+        """The registered shared-memory regions."""
 
     @_abc_1.abstractmethod
     def SystemSharedMemoryRegister(
         self,
         request: _grpc_service_pb2.SystemSharedMemoryRegisterRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryRegisterResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryRegisterResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryRegisterResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryRegisterResponse]]:
+        """Register a part of a POSIX shared-memory object with the whole server."""
 
     @_abc_1.abstractmethod
     def SystemSharedMemoryUnregister(
         self,
         request: _grpc_service_pb2.SystemSharedMemoryUnregisterRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse]]:
+        """Unregister a region, or all of them for the empty name."""
 
     @_abc_1.abstractmethod
     def CudaSharedMemoryStatus(
@@ -200,34 +253,38 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.CudaSharedMemoryStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryStatusResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryStatusResponse]]:
-        """There is no CUDA memory here: none is registered, and none can be."""
+        """Empty: the server has no CUDA memory."""
 
     @_abc_1.abstractmethod
     def CudaSharedMemoryRegister(
         self,
         request: _grpc_service_pb2.CudaSharedMemoryRegisterRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryRegisterResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryRegisterResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryRegisterResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryRegisterResponse]]:
+        """Refused: the server has no CUDA memory."""
 
     @_abc_1.abstractmethod
     def CudaSharedMemoryUnregister(
         self,
         request: _grpc_service_pb2.CudaSharedMemoryUnregisterRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse]]:
+        """Does nothing: the server has no CUDA memory."""
 
     @_abc_1.abstractmethod
     def TraceSetting(
         self,
         request: _grpc_service_pb2.TraceSettingRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.TraceSettingResponse, _abc.Awaitable[_grpc_service_pb2.TraceSettingResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.TraceSettingResponse, _abc.Awaitable[_grpc_service_pb2.TraceSettingResponse]]:
+        """Empty: the server has no trace settings; changing one is refused."""
 
     @_abc_1.abstractmethod
     def LogSettings(
         self,
         request: _grpc_service_pb2.LogSettingsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.LogSettingsResponse, _abc.Awaitable[_grpc_service_pb2.LogSettingsResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.LogSettingsResponse, _abc.Awaitable[_grpc_service_pb2.LogSettingsResponse]]:
+        """The log settings, after the given changes."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,8 @@ import grpc
 
 from repserve_server.errors import DrainingError, RepServeError
 from repserve_server.protocols.failures import report
-from repserve_server.protocols.grpc.calls import Context, abort, headers_of
+from repserve_server.protocols.grpc.context import Context, headers_of
+from repserve_server.protocols.grpc.status import abort
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.recorder import Recorder, RequestRecord

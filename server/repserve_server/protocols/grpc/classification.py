@@ -13,9 +13,9 @@ from repserve_server.dataplane.call import Call
 from repserve_server.dataplane.dataplane import Dataplane
 from repserve_server.errors import InvalidRequestError
 from repserve_server.protocols.grpc.answer_stream import AnswerStream
-from repserve_server.protocols.grpc.calls import Context, answered, headers_of
 from repserve_server.protocols.grpc.classification_messages import model_to_message, to_response
-from repserve_server.protocols.grpc.status import to_rpc_status
+from repserve_server.protocols.grpc.context import Context, headers_of
+from repserve_server.protocols.grpc.status import answered, to_rpc_status
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.recorder import Recorder, RequestRecord

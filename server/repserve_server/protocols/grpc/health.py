@@ -11,7 +11,8 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 from typing_extensions import override
 
 from repserve_server.errors import ModelNotFoundError
-from repserve_server.protocols.grpc.calls import Context, answered
+from repserve_server.protocols.grpc.context import Context
+from repserve_server.protocols.grpc.status import answered
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.models import ModelTable

@@ -12,8 +12,9 @@ from repserve_protos.inference import grpc_service_pb2 as pb
 from repserve_protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from repserve_server.errors import InvalidRequestError
 from repserve_server.protocols.grpc.answer_stream import AnswerStream
-from repserve_server.protocols.grpc.calls import Context, answered, headers_of
+from repserve_server.protocols.grpc.context import Context, headers_of
 from repserve_server.protocols.grpc.inference_messages import read_request, write_response
+from repserve_server.protocols.grpc.status import answered
 
 if TYPE_CHECKING:
     from repserve_server.dataplane.recorder import Recorder, RequestRecord
@@ -109,7 +110,6 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        # A model has no dependents here, so the parameter about them changes nothing.
         await self._core.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 

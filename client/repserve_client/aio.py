@@ -63,7 +63,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Cancels what is in flight and closes the connections."""
+        """Cancel what is in flight and close the connections."""
         self._closed = True
         channels, self._channels = self._channels, []
         for channel in channels:
@@ -79,10 +79,10 @@ class AsyncClient:
         urgent: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - sent to the server as well, retries included
     ) -> Classification:
-        """Classifies one image, or one array of images, as `Client.classify` does.
+        """Classify one image, or one array of images, as `Client.classify` does.
 
         Raises:
-            ClientError: Or the subclass of it that tells what went wrong.
+            ClientError: Or a subclass that says what went wrong.
         """
         request = await _build(RequestBuilder(model, version, top_k, urgent), image)
         response = await self._call(lambda stub, limit: stub.Classify(request, timeout=limit), timeout)
@@ -99,14 +99,14 @@ class AsyncClient:
         urgent: bool = False,
         timeout: float | None = None,
     ) -> AsyncGenerator[Outcome, None]:
-        """Classifies many images over one stream, as `Client.classify_stream` does.
+        """Classify many images over one stream, as `Client.classify_stream` does.
 
-        ``images`` may be an ordinary or an asynchronous iterable; a slow asynchronous one holds up no
-        outcome. To end early and at once, call ``aclose()`` on what this returns.
+        ``images`` may be an ordinary or an asynchronous iterable; a slow asynchronous one delays no outcome. To stop
+        early and at once, call ``aclose()`` on the returned generator.
 
         Raises:
             ClientClosedError: When the client is closed.
-            InvalidArgumentError: When ``top_k`` or ``timeout`` cannot be used.
+            InvalidArgumentError: When ``top_k`` or ``timeout`` is invalid.
             ValueError: When ``window`` is less than 1.
         """
         builder = RequestBuilder(model, version, top_k, urgent)
@@ -118,20 +118,20 @@ class AsyncClient:
         return AsyncStreamDriver(state, self._start_stream, build, time.monotonic).outcomes(images)
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:  # noqa: ASYNC109 - as in classify
-        """The models of the server's repository, whether they can answer, and what runs them.
+        """List the models of the server's repository, whether they are ready, and what runs them.
 
         Raises:
-            ClientError: When the server does not say within ``timeout`` seconds.
+            ClientError: When the server does not answer within ``timeout`` seconds.
         """
         request = classification_pb2.ListModelsRequest()
         response = await self._call(lambda stub, limit: stub.ListModels(request, timeout=limit), timeout)
         return [ModelInfo.from_message(model) for model in response.models]
 
     async def wait_until_ready(self, timeout: float, *, model: str = "") -> None:  # noqa: ASYNC109 - as in classify
-        """Waits until the server can be reached and ``model``, or any model when it is empty, is ready.
+        """Wait until the server can be reached and ``model``, or any model when it is empty, is ready.
 
         Raises:
-            DeadlineExceededError: When it is not within ``timeout`` seconds; the message says why.
+            DeadlineExceededError: When it is not ready within ``timeout`` seconds; the message says why.
             ClientError: When waiting would not help.
         """
         wait = ReadinessWait(model, timeout, time.monotonic)
@@ -182,7 +182,7 @@ class AsyncClient:
         return call
 
     def _connect(self) -> list[classification_pb2_grpc.ClassificationAsyncStub]:
-        """The stubs; the channels are made here because they need the running loop."""
+        """Return the stubs; the channels are made here because they need the running loop."""
         self._check_open()
         if not self._channels:
             options = channel_options(self._address)

@@ -39,7 +39,7 @@ class AsyncStreamDriver:
         self._rpc: _Rpc | None = None
 
     async def outcomes(self, images: Iterable[ImageInput] | AsyncIterable[ImageInput]) -> AsyncGenerator[Outcome, None]:
-        """One outcome for each of ``images``, in their order; ends the RPC when closed or exhausted."""
+        """Yield one outcome for each of ``images``, in their order; end the RPC when closed or exhausted."""
         window = self._window
         feeder = asyncio.create_task(self._feed(images))
         feeder.add_done_callback(self._fed)
@@ -131,12 +131,12 @@ class _Rpc:
         self._outbox.put(message)
 
     async def finish(self) -> None:
-        """Says that no more requests come, and gives the server a moment to end the call itself."""
+        """End the requests, and give the server a moment to end the call itself."""
         self._outbox.put(None)
         await asyncio.wait([self._reader], timeout=END_TIMEOUT)
 
     def cancel(self) -> None:
-        """Ends the call and its tasks."""
+        """End the call and its tasks."""
         self._call.cancel()
         self._outbox.put(None)
         self._reader.cancel()
@@ -156,7 +156,7 @@ class _Rpc:
 
 
 class _Outbox:
-    """What gRPC's own task reads requests from until None is put. Not a generator: those need closing."""
+    """The requests that gRPC's own task reads until None is put. Not a generator: those need closing."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[classification_pb2.ClassifyStreamRequest | None] = asyncio.Queue()

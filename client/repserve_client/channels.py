@@ -10,7 +10,7 @@ _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 def checked_address(address: str) -> str:
-    """``address`` as given.
+    """Return ``address`` if it is one.
 
     Raises:
         ValueError: When it is a URL or has no port, which gRPC would take for something else.
@@ -21,11 +21,11 @@ def checked_address(address: str) -> str:
 
 
 def channel_options(address: str) -> list[tuple[str, str | int]]:
-    """The options of one channel, which is one HTTP/2 connection.
+    """Return the options of one channel, which is one HTTP/2 connection.
 
-    Keepalive pings follow each other less often than the five minutes below which a gRPC server with
-    default settings closes a connection with ``too_many_pings``. With them on, Linux also closes a connection
-    whose data stays unacknowledged for the keepalive timeout.
+    Keepalive pings are more than five minutes apart: a gRPC server with default settings closes a connection with
+    more frequent ones (``too_many_pings``). With pings on, Linux also closes a connection whose data stays
+    unacknowledged for the keepalive timeout.
     """
     options: list[tuple[str, str | int]] = [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -56,7 +56,7 @@ class LeastInFlight:
         self._lock = threading.Lock()
 
     def pick(self) -> int:
-        """The index of the channel for the next call; `release` it when the call is over."""
+        """Return the index of the channel for the next call; `release` it when the call is over."""
         with self._lock:
             count = len(self._in_flight)
             index = min(range(count), key=lambda i: (self._in_flight[i], (i - self._turn) % count))
@@ -65,6 +65,6 @@ class LeastInFlight:
         return index
 
     def release(self, index: int) -> None:
-        """Takes back what `pick` gave."""
+        """Give back an index from `pick`."""
         with self._lock:
             self._in_flight[index] -= 1

@@ -23,8 +23,8 @@ _RETRY = RetryPolicy(max_attempts=4)
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--server", default="127.0.0.1:8001", show_default=True, help="The server's gRPC address.")
-@click.option("--model", default="", help="The model; needed when the server serves more than one.")
-@click.option("--model-version", default="", help="The model's version; the newest served one if not given.")
+@click.option("--model", default="", help="Name of the model; needed if the server serves several.")
+@click.option("--model-version", default="", help="Version of the model.  [default: the newest]")
 @click.option(
     "--top-k",
     default=5,
@@ -39,7 +39,7 @@ _RETRY = RetryPolicy(max_attempts=4)
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds each image may take.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array with an object for each image.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with one object per image.")
 def classify(
     *,
     images: tuple[str, ...],
@@ -52,7 +52,7 @@ def classify(
 ) -> None:
     """Classify image files on a running server.
 
-    Failures are said on standard error; the other images are answered all the same, and the exit status is 1.
+    Failures are reported on standard error; the other images are still classified, and the exit status is 1.
     """
     failed = False
     records: list[dict[str, object]] = []
@@ -78,7 +78,7 @@ def classify(
 
 
 def _check_reachable(client: Client, server: str) -> None:
-    """Asks the server anything once, so that its absence is said once and not for each image."""
+    """Call the server once, so that its absence is reported once and not for each image."""
     try:
         client.models()
     except (UnavailableError, DeadlineExceededError) as error:
@@ -123,7 +123,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _record(path: str, outcome: Outcome) -> dict[str, object]:
-    """One image's entry: either ``error``, or the fields of its answer."""
+    """Make one image's entry: either ``error``, or the fields of its answer."""
     if isinstance(outcome, ClientError):
         return {"file": path, "error": {"code": outcome.code, "message": outcome.message}}
     prediction: Prediction = outcome.predictions[0]

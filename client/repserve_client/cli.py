@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from dataclasses import dataclass
 
 import click
+from typing_extensions import override
 
 _OWN_PREFIX = "repserve_"
 
 
 @dataclass(frozen=True)
 class Subcommand:
-    """Where a subcommand is, and what help says of it."""
+    """Where a subcommand is defined, and its line in the help."""
 
     module: str
     attribute: str
     """Name of the click command in the module."""
     summary: str
     extra: str | None = None
-    """The extra of the distribution that brings what the module imports."""
+    """The extra of the distribution that installs what the module imports."""
 
 
 SUBCOMMANDS = {
     "serve": Subcommand("repserve_server.cli", "serve", "Run the server on a model repository.", "server"),
     "models": Subcommand("repserve_server.cli", "models", "List the models of a model repository.", "server"),
-    "golden": Subcommand("repserve_server.cli", "golden", "Record what later versions must get right.", "server"),
-    "doctor": Subcommand("repserve_server.doctor.command", "doctor", "Check whether serving can work here.", "server"),
+    "golden": Subcommand("repserve_server.cli", "golden", "Record how a model classifies images.", "server"),
+    "doctor": Subcommand("repserve_server.doctor.command", "doctor", "Check whether this machine can serve.", "server"),
     "classify": Subcommand("repserve_client.classify", "classify", "Classify image files on a running server."),
     "bench": Subcommand("repserve_bench.cli", "bench", "Measure accuracy and speed of a running server.", "bench"),
     "convert": Subcommand("repserve_convert.cli", "convert", "Make models that the server can run.", "convert"),
@@ -37,7 +37,7 @@ SUBCOMMANDS = {
 
 
 class MissingPackagesError(click.ClickException):
-    """A subcommand needs packages that the base install does not bring."""
+    """A subcommand needs packages that the base install does not have."""
 
     exit_code = 2
 
@@ -45,12 +45,13 @@ class MissingPackagesError(click.ClickException):
 class LazyGroup(click.Group):
     """Lists its subcommands from a table, so that help needs none of their packages."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names of the subcommands."""
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUBCOMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Imports and returns one subcommand.
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one subcommand.
 
         Raises:
             MissingPackagesError: When it needs packages that are not installed.
@@ -58,8 +59,8 @@ class LazyGroup(click.Group):
         subcommand = SUBCOMMANDS.get(cmd_name)
         return None if subcommand is None else _load(cmd_name, subcommand)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """Writes one line for each subcommand."""
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, subcommand.summary) for name, subcommand in SUBCOMMANDS.items()])
 
@@ -79,7 +80,7 @@ def _load(name: str, subcommand: Subcommand) -> click.Command:
 
 
 def _is_missing_package(module: str | None) -> bool:
-    """Whether an import failed because somebody else's package is not installed, and for no other reason."""
+    """Return whether an import failed because a third-party package is not installed, and for no other reason."""
     package = (module or "").partition(".")[0]
     return (
         package != ""
@@ -89,25 +90,8 @@ def _is_missing_package(module: str | None) -> bool:
     )
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        try:
-            version = importlib.metadata.version("repserve")
-        except importlib.metadata.PackageNotFoundError:
-            version = "(not installed, run from its source)"
-        click.echo(f"repserve {version}")
-        ctx.exit()
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.version_option(package_name="repserve", message="%(package)s %(version)s")
 def main() -> None:
     """Serve image classification models on NPUs and CPUs, and use them."""
 

@@ -33,9 +33,9 @@ class Client:
     Args:
         address: ``host:port`` of the server's gRPC port.
         channels: Connections to keep. More than one helps when the server runs several frontends.
-        timeout: Seconds a request may take, retries included, where a call says nothing else.
-        retry: When to try again; None means the defaults of `RetryPolicy`.
-        credentials: For TLS; None connects in plain text.
+        timeout: Seconds a request may take, retries included, unless a call sets its own.
+        retry: When to try again; None for the defaults of `RetryPolicy`.
+        credentials: For TLS; None for plain text.
 
     Raises:
         ValueError: When the address is not ``host:port`` or there is no channel.
@@ -75,7 +75,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Cancels what is in flight and closes the connections; other threads get `ClientClosedError`."""
+        """Cancel what is in flight and close the connections; other threads get `ClientClosedError`."""
         self._closed.set()
         for channel in self._channels:
             channel.close()
@@ -90,19 +90,19 @@ class Client:
         urgent: bool = False,
         timeout: float | None = None,
     ) -> Classification:
-        """Classifies one image, or one array of images.
+        """Classify one image, or one array of images.
 
         Args:
             image: Encoded bytes, the path of an image, or RGB pixels that are already cropped: uint8
                 ``[crop, crop, 3]`` or ``[n, crop, crop, 3]``; more than the model's largest batch run in several.
             model: Name of the model; may be empty when the server serves exactly one.
-            version: Version of the model; empty means the newest one that is served.
+            version: Version of the model; empty for the newest that is served.
             top_k: How many classes to return for each image.
-            urgent: Whether the request goes before others that wait.
-            timeout: Seconds until the answer is worth nothing, retries included.
+            urgent: Whether the request goes before others in the queue.
+            timeout: Seconds the request may take, retries included.
 
         Raises:
-            ClientError: Or the subclass of it that tells what went wrong.
+            ClientError: Or a subclass that says what went wrong.
         """
         request = RequestBuilder(model, version, top_k, urgent).build(image)
         response = self._call(lambda stub, limit: stub.Classify(request, timeout=limit), timeout)
@@ -119,26 +119,26 @@ class Client:
         urgent: bool = False,
         timeout: float | None = None,
     ) -> Generator[Outcome, None, None]:
-        """Classifies many images over one stream; the outcomes come in the order of ``images``.
+        """Classify many images over one stream; the outcomes come in the order of ``images``.
 
-        Each outcome is a `Classification`, or the `ClientError` of that image alone. What the server could
-        not take, and what was unanswered when a connection broke, is sent again while its time allows.
-        Images are read, and attempts repeated, only while the caller asks for outcomes; ``images`` is never
-        read more than ``window`` ahead of them. An exception that ``images`` raises is raised after the
-        outcomes before it. To end early, close what this returns, or let go of it.
+        Each outcome is a `Classification`, or the `ClientError` of that image alone. Requests that the server could
+        not accept, or that were unanswered when a connection broke, are sent again while their time allows. Images
+        are read, and attempts repeated, only while the caller iterates; ``images`` is never read more than ``window``
+        ahead. An exception that ``images`` raises is raised after the outcomes before it. To stop early, close the
+        returned generator, or drop it.
 
         Args:
             images: As for `classify`, with the other arguments.
-            window: How many images to have under way at once.
+            window: Images in flight at once.
             model: As for `classify`.
             version: As for `classify`.
             top_k: As for `classify`.
             urgent: As for `classify`.
-            timeout: Seconds each image may take from when it is read.
+            timeout: Seconds each image may take, from when it is read.
 
         Raises:
             ClientClosedError: When the client is closed.
-            InvalidArgumentError: When ``top_k`` or ``timeout`` cannot be used.
+            InvalidArgumentError: When ``top_k`` or ``timeout`` is invalid.
             ValueError: When ``window`` is less than 1.
         """
         builder = RequestBuilder(model, version, top_k, urgent)
@@ -146,20 +146,20 @@ class Client:
         return StreamDriver(state, self._start_stream, time.monotonic).outcomes(_requests(builder, images))
 
     def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
-        """The models of the server's repository, whether they can answer, and what runs them.
+        """List the models of the server's repository, whether they are ready, and what runs them.
 
         Raises:
-            ClientError: When the server does not say within ``timeout`` seconds.
+            ClientError: When the server does not answer within ``timeout`` seconds.
         """
         request = classification_pb2.ListModelsRequest()
         response = self._call(lambda stub, limit: stub.ListModels(request, timeout=limit), timeout)
         return [ModelInfo.from_message(model) for model in response.models]
 
     def wait_until_ready(self, timeout: float, *, model: str = "") -> None:
-        """Waits until the server can be reached and ``model``, or any model when it is empty, is ready.
+        """Wait until the server can be reached and ``model``, or any model when it is empty, is ready.
 
         Raises:
-            DeadlineExceededError: When it is not within ``timeout`` seconds; the message says why.
+            DeadlineExceededError: When it is not ready within ``timeout`` seconds; the message says why.
             ClientError: When waiting would not help.
         """
         wait = ReadinessWait(model, timeout, time.monotonic)
@@ -188,7 +188,7 @@ class Client:
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             except ValueError:
-                # gRPC's way to say that the channel was closed meanwhile.
+                # gRPC raises this where the channel was closed meanwhile.
                 self._check_open()
                 raise
             finally:

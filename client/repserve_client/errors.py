@@ -1,4 +1,4 @@
-"""The errors a client meets, made from gRPC statuses of calls and of items on a stream."""
+"""The client's errors, made from gRPC statuses of calls and of items on a stream."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 class ClientError(Exception):
     """A request that ended without a classification.
 
-    Raised by calls; handed out in place of a result by streams. Statuses without a class of their own arrive
-    as this class, with the status in `code`.
+    Raised by calls; returned in place of a result by streams. A status without a class of its own is this class, with
+    the status in `code`.
     """
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
@@ -31,7 +31,7 @@ class ClientError(Exception):
         self.code = code or self.status.name
         """Name of the gRPC status code, such as ``INVALID_ARGUMENT``."""
         self.retry_after = retry_after
-        """Seconds after which the server expects to take the request; None when it did not say."""
+        """Seconds after which the server expects to take the request; None where it did not say."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -108,9 +108,9 @@ _CODE_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusC
 
 
 def from_rpc_error(error: grpc.RpcError) -> ClientError:
-    """The client's error for a failed call or a broken stream, with the server's retry hint if it sent one.
+    """Return the client's error for a failed call or a broken stream, with the server's retry hint if it sent one.
 
-    A call that the server cancelled, as one that is stopped at once does, is as good as unavailable; so is a
+    A call that the server cancelled, as it does when it is stopped at once, counts as unavailable; so does a
     connection that was lost while a request was being sent, which grpc.aio reports as INTERNAL.
     """
     code, message = error.code().name, error.details() or ""
@@ -122,7 +122,7 @@ def from_rpc_error(error: grpc.RpcError) -> ClientError:
 
 
 def from_status(status: Status) -> ClientError:
-    """The client's error for the status of one item on a stream."""
+    """Return the client's error for the status of one item on a stream."""
     return _make(_CODE_NAMES.get(status.code, f"CODE_{status.code}"), status.message, _retry_after(status))
 
 

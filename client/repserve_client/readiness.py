@@ -1,4 +1,4 @@
-"""Waiting for a server to become ready: what counts as ready, and when to stop asking."""
+"""Waiting for a server to become ready: what counts as ready, and when to give up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from repserve_client.results import ModelInfo
 
 POLL_INTERVAL = 0.2
-"""Seconds between two questions."""
+"""Seconds between two calls."""
 _CALL_TIMEOUT = 5.0
 
 
@@ -25,13 +25,13 @@ class ReadinessWait:
         self._timeout = checked_timeout(timeout)
         self._clock = clock
         self._deadline = clock() + timeout
-        self._reason = "it was not asked"
+        self._reason = "it was not called"
 
     def begin(self) -> float:
-        """The seconds that the next question may take.
+        """Return the seconds that the next call may take.
 
         Raises:
-            DeadlineExceededError: When the time is over; the message says what was missing.
+            DeadlineExceededError: When the time is over; the message says what was not ready.
         """
         remaining = self._deadline - self._clock()
         if remaining <= 0:
@@ -39,7 +39,7 @@ class ReadinessWait:
         return min(remaining, _CALL_TIMEOUT)
 
     def ready(self, models: Sequence[ModelInfo]) -> bool:
-        """Whether the wait is over, by the server's list of models."""
+        """Return whether the wait is over, by the server's list of models."""
         candidates = [model for model in models if self._model in ("", model.name)]
         if any(model.ready for model in candidates):
             return True
@@ -52,10 +52,10 @@ class ReadinessWait:
         return False
 
     def failed(self, error: ClientError) -> None:
-        """Takes in that the question failed.
+        """Record that the call failed.
 
         Raises:
-            ClientError: ``error`` itself, when waiting cannot mend it.
+            ClientError: ``error`` itself, when waiting would not help.
         """
         if not isinstance(error, UnavailableError | DeadlineExceededError):
             raise error

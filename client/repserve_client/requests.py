@@ -1,4 +1,4 @@
-"""Builds requests from what a caller has: encoded bytes, a file, or an array of cropped pixels."""
+"""Requests built from encoded bytes, a file, or an array of cropped pixels."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _CHANNELS = 3
 
 @dataclass(frozen=True)
 class RequestBuilder:
-    """Makes the requests of one call or stream.
+    """Builds the requests of one call or stream.
 
     Raises:
         InvalidArgumentError: When ``top_k`` is not a number of classes.
     """
 
     model: str = ""
-    """Name of the model; empty when the server serves exactly one."""
+    """Name of the model; may be empty when the server serves exactly one."""
     version: str = ""
-    """Version of the model; empty means the newest one that is served."""
+    """Version of the model; empty for the newest that is served."""
     top_k: int = 5
     """How many classes to return for each image, at least 1."""
     urgent: bool = False
-    """Whether the request goes before others that wait; of eight places one is left to these."""
+    """Whether the request goes before others in the queue, which keep one place in eight."""
 
     def __post_init__(self) -> None:
         if type(self.top_k) is not int or not 1 <= self.top_k <= _MAX_TOP_K:
             raise InvalidArgumentError(f"top_k is {self.top_k!r}; expected a whole number of at least 1")
 
     def build(self, image: ImageInput) -> classification_pb2.ClassifyRequest:
-        """The request for ``image``.
+        """Build the request for ``image``.
 
         Raises:
-            InvalidArgumentError: When the server could only refuse the image, or its file cannot be read.
+            InvalidArgumentError: When the server would refuse the image, or its file cannot be read.
         """
         request = classification_pb2.ClassifyRequest(model=self.model, version=self.version, top_k=self.top_k)
         if self.urgent:

@@ -1,4 +1,4 @@
-"""What a server answers, as plain immutable values."""
+"""Answers of a server, as plain immutable values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Prediction:
     classes: tuple[RankedClass, ...]
     """Most probable first."""
     batch_size: int
-    """Images in the batch this one rode in, padding not counted."""
+    """Images in its batch, padding not counted."""
     queue_seconds: float
     """From being ready for the device until its batch started."""
     compute_seconds: float
@@ -45,7 +45,7 @@ class Prediction:
 
     @classmethod
     def from_message(cls, message: classification_pb2.Prediction) -> Prediction:
-        """The prediction in a protobuf message."""
+        """Make it from a protobuf message."""
         return cls(
             classes=tuple(RankedClass(ranked.index, ranked.label, ranked.probability) for ranked in message.classes),
             batch_size=message.batch_size,
@@ -63,13 +63,13 @@ class Classification:
     version: str
     """The version that answered."""
     predictions: tuple[Prediction, ...]
-    """One an image, in the order of the request; an encoded image has exactly one."""
+    """One per image, in the order of the request; an encoded image has exactly one."""
     decode_seconds: float
     """Time the server spent decoding, resizing and cropping; 0 for pixels."""
 
     @classmethod
     def from_message(cls, message: classification_pb2.ClassifyResponse) -> Classification:
-        """The classification in a protobuf message."""
+        """Make it from a protobuf message."""
         return cls(
             model=message.model,
             version=message.version,
@@ -83,7 +83,7 @@ class InstanceInfo:
     """One worker process that runs a model on a device."""
 
     device: str
-    """As the server was told: ``cpu``, ``npu:0``, ``sim:310p``."""
+    """As in the server's settings: ``cpu``, ``npu:0``, ``sim:310p``."""
     backend: str
     """What runs the model: ``openvino``, ``onnxruntime``, ``simulated``, ``acl``."""
     precision: str
@@ -102,9 +102,9 @@ class ModelInfo:
     version: str
     """Empty when the repository holds no version of it yet."""
     ready: bool
-    """Whether it answers now."""
+    """Whether it can answer now."""
     reason: str
-    """Why it does not, and what to do; empty when ready."""
+    """Why it cannot, and what to do; empty when ready."""
     crop: int
     """Side in pixels of the square image the model takes."""
     classes: int
@@ -112,15 +112,15 @@ class ModelInfo:
     instances: tuple[InstanceInfo, ...]
     """The workers that run it."""
     resize: int = 0
-    """Length in pixels to which the shorter side is scaled before the crop; 0 from a server that does not say."""
+    """Length in pixels to which the shorter side is scaled before the crop; 0 if the server does not send it."""
     max_batch_size: int = 0
-    """Most images in a batch; 0 from a server that does not say."""
+    """Most images in a batch; 0 if the server does not send it."""
     caution: str = ""
     """Why its answers mean nothing, such as random weights; empty for a real model."""
 
     @classmethod
     def from_message(cls, message: classification_pb2.Model) -> ModelInfo:
-        """The model in a protobuf message."""
+        """Make it from a protobuf message."""
         return cls(
             name=message.name,
             version=message.version,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class RetryPolicy:
     """Exponential back-off with full jitter, for requests that can be sent twice without harm.
 
-    UNAVAILABLE is tried again. RESOURCE_EXHAUSTED is tried again only when the server said when, and never
-    sooner. Nothing else is. An attempt that could not start before the deadline is not waited for.
+    UNAVAILABLE is tried again; RESOURCE_EXHAUSTED only when the server said when, and never sooner; nothing else is.
+    There is no wait for an attempt that could not start before the deadline.
     """
 
     initial_delay: float = 0.05
@@ -33,7 +33,7 @@ class RetryPolicy:
     max_delay: float = 2.0
     """What the bound grows to, in seconds."""
     max_attempts: int | None = None
-    """Attempts in all, the first one counted; None leaves it to the deadline."""
+    """Attempts in all, including the first; None for no limit but the deadline."""
     rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
     """Source of the jitter."""
 
@@ -44,7 +44,7 @@ class RetryPolicy:
             raise ValueError(f"max_attempts is {self.max_attempts}; expected at least 1, or None")
 
     def delay(self, error: ClientError, attempts: int, remaining: float) -> float | None:
-        """Seconds to wait before the next attempt; None when there should be none.
+        """Return the seconds to wait before the next attempt; None when there should be none.
 
         Args:
             error: What the latest attempt ended with.
@@ -77,19 +77,19 @@ class Attempts:
         self._made = 0
 
     def begin(self) -> float:
-        """Counts one attempt; the seconds it may take.
+        """Count one attempt, and return the seconds it may take.
 
         Raises:
             DeadlineExceededError: When no time is left.
         """
         remaining = self._deadline - self._clock()
         if remaining <= 0:
-            raise DeadlineExceededError("the time for the request was over before it could be sent")
+            raise DeadlineExceededError("the deadline passed before the request could be sent")
         self._made += 1
         return remaining
 
     def delay_after(self, error: ClientError) -> float:
-        """Seconds to wait before the next attempt.
+        """Return the seconds to wait before the next attempt.
 
         Raises:
             ClientError: ``error`` itself, when there should be no further attempt.
@@ -101,7 +101,7 @@ class Attempts:
 
 
 def checked_timeout(timeout: float) -> float:
-    """``timeout`` in seconds as given.
+    """Return ``timeout``, in seconds, if it is one.
 
     Raises:
         InvalidArgumentError: When it is not a positive finite number: every request has a deadline.

@@ -27,7 +27,7 @@ ENDED_EARLY = "the server ended the stream before it had answered everything"
 class StreamDriver:
     """Sends a window's requests over one RPC at a time, and a new one after each that broke.
 
-    The consumer's thread reads the input and sends, so nothing runs on when the consumer stops asking.
+    The consumer's thread reads the input and sends, so nothing runs on when the consumer stops iterating.
     """
 
     def __init__(self, window: StreamWindow, start: StartCall, clock: Callable[[], float]) -> None:
@@ -40,7 +40,7 @@ class StreamDriver:
     def outcomes(
         self, requests: Iterator[classification_pb2.ClassifyRequest | ClientError]
     ) -> Generator[Outcome, None, None]:
-        """One outcome for each of ``requests``, in their order; ends the RPC when closed or exhausted."""
+        """Yield one outcome for each of ``requests``, in their order; end the RPC when closed or exhausted."""
         window = self._window
         exhausted = False
         input_error: Exception | None = None
@@ -118,7 +118,7 @@ class _Rpc:
         self._outbox.put(message)
 
     def finish(self, events: Events) -> None:
-        """Says that no more requests come, and gives the server a moment to end the call itself."""
+        """End the requests, and give the server a moment to end the call itself."""
         self._outbox.put(None)
         try:
             while not isinstance(events.get(timeout=END_TIMEOUT), ClientError):
@@ -127,7 +127,7 @@ class _Rpc:
             return
 
     def cancel(self) -> None:
-        """Ends the call, and the thread of gRPC that waits for requests to send."""
+        """End the call, and the thread of gRPC that waits for requests to send."""
         self._call.cancel()  # type: ignore[no-untyped-call]
         self._outbox.put(None)
 

@@ -35,11 +35,11 @@ class _Item:
 
 
 class StreamWindow:
-    """Up to ``size`` images between being read from the input and being handed to the consumer, in order.
+    """Up to ``size`` images that were read from the input and not yet returned to the consumer, in order.
 
-    A pure state machine; ``now`` is any clock's seconds. The owner adds images while there is `room`, sends
-    what is `due`, reports answers and broken streams, and takes outcomes with `take`. An item's id is its
-    place in the input; it is in flight at most once, so an id names one request of a stream.
+    A pure state machine; ``now`` is any clock's seconds. The owner adds images while there is `room`, sends those that
+    are `due`, reports answers and broken streams, and gets outcomes with `take`. An item's id is its place in the
+    input; it is in flight at most once, so an id names one request of a stream.
     """
 
     def __init__(self, size: int, policy: RetryPolicy, timeout: float) -> None:
@@ -55,7 +55,7 @@ class StreamWindow:
         self._schedule: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
-        """Images read and not handed on."""
+        """Return the number of images read and not yet returned."""
         return len(self._items)
 
     @property
@@ -64,21 +64,21 @@ class StreamWindow:
         return len(self._items) < self._size
 
     def ready(self, now: float) -> bool:
-        """Whether `take` has an outcome."""
+        """Return whether `take` has an outcome."""
         head = self._items[0] if self._items else None
         return head is not None and (head.state is _State.DONE or head.deadline <= now)
 
     def add(self, request: classification_pb2.ClassifyRequest, now: float) -> None:
-        """Takes in the input's next image; its time runs from here."""
+        """Add the input's next image; its time runs from now."""
         heapq.heappush(self._schedule, (now, self._first + len(self._items)))
         self._items.append(_Item(request, now + self._timeout))
 
     def add_failed(self, error: ClientError) -> None:
-        """Takes in an image that cannot be sent; it keeps its place in the order."""
+        """Add an image that cannot be sent; it keeps its place in the order."""
         self._items.append(_Item(None, 0.0, _State.DONE, outcome=error))
 
     def due(self, now: float) -> list[classification_pb2.ClassifyStreamRequest]:
-        """The messages to send now; they count as in flight from here."""
+        """Return the messages to send now; they count as in flight from now on."""
         messages = []
         while self._schedule and self._schedule[0][0] <= now:
             _, number = heapq.heappop(self._schedule)
@@ -95,7 +95,7 @@ class StreamWindow:
         return messages
 
     def answered(self, message: classification_pb2.ClassifyStreamResponse, now: float) -> None:
-        """Takes in an answer. One that nobody waits for any more is ignored."""
+        """Record an answer; one that is no longer expected is ignored."""
         item = self._item(message.id)
         if item is None or item.state is not _State.IN_FLIGHT:
             return
@@ -105,13 +105,13 @@ class StreamWindow:
             self._failed(message.id, item, from_status(message.status), now)
 
     def broken(self, error: ClientError, now: float) -> None:
-        """Takes in that the stream ended with ``error``: whatever was in flight on it is unanswered."""
+        """Record that the stream ended with ``error``: whatever was in flight on it is unanswered."""
         for number, item in enumerate(self._items, self._first):
             if item.state is _State.IN_FLIGHT:
                 self._failed(number, item, error, now)
 
     def take(self, now: float) -> Outcome | None:
-        """The outcome of the oldest image, which leaves the window; None while it has none."""
+        """Remove the oldest image and return its outcome; None while it has none."""
         if not self.ready(now):
             return None
         head = self._items.popleft()
@@ -119,11 +119,11 @@ class StreamWindow:
         self.abandoned |= head.state is _State.IN_FLIGHT
         if head.state is _State.IN_FLIGHT or head.outcome is None:
             return DeadlineExceededError(f"no answer within {self._timeout:g} s")
-        # One that waits to be retried ends with the reason of its last attempt.
+        # An image that waits for a retry ends with the reason of its last attempt.
         return head.outcome
 
     def next_wake(self) -> float | None:
-        """When to call `due` or `take` again though nothing happens; None when nothing waits."""
+        """Return when to call `due` or `take` again even if nothing happens; None if nothing is scheduled."""
         times = [self._schedule[0][0]] if self._schedule else []
         if self._items:
             times.append(self._items[0].deadline)

@@ -1,1 +1,1 @@
-"""Making model files: RepVGG weights re-parameterised into ONNX, and the training of the bundled model."""
+"""Conversion of RepVGG weights into ONNX models, and of those into compiled models for Ascend chips."""

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 AIPP_NAME = "aipp.cfg"
 GREY_LEVELS = 255
 _DIGITS = 15
-"""Significant digits: more than a float32 has, and few enough to hide what binary makes of 0.406 times 255."""
+"""Significant digits: more than a float32 has, and few enough to hide the binary error of 0.406 times 255."""
 
 
 def aipp_text(preprocessing: Preprocessing) -> str:
-    """The file for ``--insert_op_conf`` of atc: RGB images of the model's size, normalised.
+    """Write the file for ``--insert_op_conf`` of atc: RGB images of the model's size, normalised.
 
     AIPP computes (pixel - min_chn) * var_reci_chn, the model wants (pixel / 255 - mean) / std. So min_chn is 255 * mean
     and var_reci_chn 1 / (255 * std). The fractional means are in min_chn because mean_chn takes whole numbers only.
@@ -28,7 +28,7 @@ def aipp_text(preprocessing: Preprocessing) -> str:
         The text, in protobuf's text format.
 
     Raises:
-        ConversionError: a mean is not one of pixels; min_chn takes 0 to 255.
+        ConversionError: a mean is outside of 0 to 1; min_chn takes 0 to 255.
     """
     if not all(0 <= mean <= 1 for mean in preprocessing.mean):
         raise ConversionError(

@@ -7,7 +7,6 @@ that its files load.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from repserve_convert.errors import ConversionError
@@ -46,7 +45,7 @@ class Block:
         return self.in_channels == self.out_channels and self.stride == 1
 
     def kernel_shape(self, size: int) -> Shape:
-        """Shape of a ``size`` by ``size`` kernel of this block: [out, in of one group, size, size]."""
+        """Return the shape of a ``size`` by ``size`` kernel of this block: [out, in of one group, size, size]."""
         return (self.out_channels, self.in_channels // self.groups, size, size)
 
     @property
@@ -69,7 +68,7 @@ class Block:
 
 
 def batch_norm_shapes(prefix: str, channels: int) -> dict[str, Shape]:
-    """Names and shapes of one batch normalisation's arrays.
+    """Return names and shapes of one batch normalisation's arrays.
 
     Args:
         prefix: name of the layer, without a trailing dot.
@@ -121,7 +120,7 @@ class Variant:
         return tuple(blocks)
 
     def train_time_shapes(self, classes: int) -> dict[str, Shape]:
-        """Name and shape of every train-time array, in network order.
+        """Return name and shape of every train-time array, in network order.
 
         Args:
             classes: outputs of the linear layer.
@@ -129,13 +128,11 @@ class Variant:
         Returns:
             State-dict names of the reference implementation, without its counters (``num_batches_tracked``).
         """
-        shapes: dict[str, Shape] = {}
-        for block in self.blocks:
-            shapes |= block.shapes
+        shapes = {name: shape for block in self.blocks for name, shape in block.shapes.items()}
         return shapes | self._linear_shapes(classes)
 
     def deployed_shapes(self, classes: int) -> dict[str, Shape]:
-        """Name and shape of every array after re-parameterisation, in network order.
+        """Return name and shape of every array after re-parameterisation, in network order.
 
         Args:
             classes: outputs of the linear layer.
@@ -143,30 +140,11 @@ class Variant:
         Returns:
             Names as the reference implementation saves them.
         """
-        shapes: dict[str, Shape] = {}
-        for block in self.blocks:
-            shapes |= block.deployed_shapes
+        shapes = {name: shape for block in self.blocks for name, shape in block.deployed_shapes.items()}
         return shapes | self._linear_shapes(classes)
 
     def _linear_shapes(self, classes: int) -> dict[str, Shape]:
         return {LINEAR_WEIGHT: (classes, self.features), "linear.bias": (classes,)}
-
-    def deployed_parameters(self, classes: int) -> int:
-        """Number of weights and biases after re-parameterisation (A0 with 1000 classes: 8.31 million)."""
-        return sum(math.prod(shape) for shape in self.deployed_shapes(classes).values())
-
-    def multiply_accumulates(self, classes: int, size: int = IMAGE_SIZE) -> int:
-        """Multiply-accumulates of one image after re-parameterisation (A0 with 1000 classes: 1.36 billion).
-
-        Args:
-            classes: outputs of the linear layer.
-            size: side of the square input in pixels.
-        """
-        total = self.features * classes
-        for block in self.blocks:
-            size = (size + block.stride - 1) // block.stride
-            total += math.prod(block.kernel_shape(3)) * size * size
-        return total
 
 
 VARIANTS = {
@@ -193,10 +171,10 @@ VARIANTS = {
 
 
 def find_variant(name: str) -> Variant:
-    """Look a variant up by name, whatever the case.
+    """Look up a variant by name, ignoring case.
 
     Raises:
-        ConversionError: there is none of that name; the message lists those there are.
+        ConversionError: there is none of that name; the message lists the variants.
     """
     for known, variant in VARIANTS.items():
         if known.lower() == name.lower():

@@ -1,4 +1,4 @@
-"""Running atc, CANN's compiler: its command line as the guide has it, its log as it comes, and a bound on its time."""
+"""Runs of atc, CANN's compiler: its command line as in the guide, its log as it is written, and a time limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SUCCESS = "ATC run success, welcome to the next use."
 DEFAULT_PRECISION_MODE = "force_fp16"
-"""What atc does by itself on the chips that infer."""
+"""atc's own default on inference chips."""
 PRECISION_MODES = (
     DEFAULT_PRECISION_MODE,
     "allow_fp32_to_fp16",
@@ -35,7 +35,7 @@ PRECISION_MODES = (
     "force_fp32",
 )
 LOG_CHARACTERS = 1_000_000
-"""How much of the log is kept for the search for reasons: the end of it."""
+"""How much of the end of the log is kept to search it for reasons."""
 _LOOK_SECONDS = 0.1
 _KILL_SECONDS = 10.0
 _IN_DOUBLE_QUOTES = re.compile(r"[\w.:,;/~-]*")
@@ -46,7 +46,7 @@ class Target:
     """An .om to compile.
 
     Attributes:
-        batch_sizes: the one size that it is for, or its gears.
+        batch_sizes: its one size, or its gears.
     """
 
     batch_sizes: tuple[int, ...]
@@ -64,10 +64,7 @@ class Target:
 
 @dataclass(frozen=True)
 class AtcOptions:
-    """What is the same for all targets: source, its input, the image's side in pixels, chip and arithmetic.
-
-    ``aipp`` says whether aipp.cfg is used.
-    """
+    """The options of all targets: source, its input, the image's side in pixels, chip, arithmetic, and use of AIPP."""
 
     source: Path
     image: OnnxInput
@@ -78,10 +75,10 @@ class AtcOptions:
 
 
 def atc_arguments(options: AtcOptions, target: Target) -> list[str]:
-    """The command for a target in the guide's form, for a run in the folder that is to get the file.
+    """Return the command for a target in the guide's form, to be run in the folder of the file.
 
-    A model that takes NHWC is compiled with input_format=ND, which leaves the layout to the graph: of an ONNX model atc
-    takes NCHW, NCDHW and ND only (its reference, --input_format).
+    A model that takes NHWC is compiled with input_format=ND, which leaves the layout to the graph: for ONNX models atc
+    supports NCHW, NCDHW and ND only (its reference, --input_format).
     """
     gears = len(target.batch_sizes) > 1
     shape = options.image.shape(-1 if gears else target.batch_sizes[0], options.side)
@@ -101,7 +98,7 @@ def atc_arguments(options: AtcOptions, target: Target) -> list[str]:
 
 
 def shell_form(arguments: Sequence[str]) -> str:
-    """The command for a shell, with double quotes where the guide has them."""
+    """Write the command for a shell, with double quotes where the guide has them."""
     words = []
     for argument in arguments:
         name, _, value = argument.partition("=")
@@ -126,16 +123,16 @@ def compile_target(
     Args:
         cann: which atc, and its environment.
         arguments: of ``atc_arguments`` for the same target.
-        target: the file to be.
-        folder: where atc runs; it leaves other files there too.
+        target: the file to make.
+        folder: the working folder of atc, which leaves other files there too.
         time_limit: seconds that it may take.
-        write: gets the log, piece by piece as it comes.
+        write: called with each piece of the log.
 
     Returns:
         The compiled file.
 
     Raises:
-        ConversionError: atc failed, or took too long; the message explains it as far as is known.
+        ConversionError: atc failed, or took too long; the message explains it as far as possible.
     """
     status, log = _run([str(cann.atc), *arguments[1:]], cann, folder, time_limit, write)
     file = folder / target.file
@@ -159,7 +156,7 @@ def compile_target(
 def _run(
     command: Sequence[str], cann: Cann, folder: Path, time_limit: float, write: Callable[[str], None]
 ) -> tuple[int | None, str]:
-    """Exit status, None where the time was up, and the end of the log."""
+    """Return the exit status, None if the time was up, and the end of the log."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -167,7 +164,7 @@ def _run(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # A group of its own: atc compiles operators in processes of their own, which must end with it.
+        # A process group, since atc compiles operators in child processes, which must end with it.
         start_new_session=True,
     )
     log = ""
@@ -179,7 +176,7 @@ def _run(
             write("\n")  # atc's dots, where it ends while it works
         in_time = _has_ended(process)
     finally:
-        # Its number stays taken until it is waited for, so the group is atc's and nobody else's.
+        # The process id stays taken until the process is waited for, so the group is still atc's.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(_KILL_SECONDS)
         cast("IO[bytes]", process.stdout).close()
@@ -187,9 +184,9 @@ def _run(
 
 
 def _read_until_end(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
-    """What a process prints until it has ended, or until the deadline.
+    """Yield what a process prints until it has ended, or until the deadline.
 
-    A compiler that it left behind may hold the pipe open, so the end of the file is not waited for.
+    A compiler that it left behind may hold the pipe open, so this does not wait for the end of the file.
     """
     stream = cast("IO[bytes]", process.stdout).fileno()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -206,5 +203,5 @@ def _read_until_end(process: subprocess.Popen[bytes], deadline: float) -> Iterat
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process has ended; it is not waited for yet."""
+    """Return whether a process has ended, without reaping it."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None

@@ -1,4 +1,4 @@
-"""What atc's error messages mean and what to do: CANN's codes name the part that failed, seldom the cause.
+"""Explanations of atc's errors, with what to do: CANN's codes name the part that failed, seldom the cause.
 
 Codes and texts are those of the vendor's list of error codes (hiascend.com, CANN troubleshooting, "Error Codes") and of
 the graph engine's published source, where not said otherwise. Their numbers differ between versions of CANN, so a
@@ -21,7 +21,7 @@ _MEMORY = (
 
 @dataclass(frozen=True)
 class Failure:
-    """A way to fail: what is found in the log, and what it means."""
+    """A way to fail: a pattern of the log, and what it means."""
 
     pattern: re.Pattern[str]
     advice: str
@@ -32,7 +32,7 @@ def _failure(pattern: str, advice: str) -> Failure:
 
 
 FAILURES = (
-    # Variants of a cause that is outside the model come first: codes that only report its consequences follow it.
+    # Causes outside the model come first: codes that only report their consequences follow.
     _failure(
         # The loader's text. The vendor's guide to atc has a machine without a driver use the libraries in devlib.
         r"libascend_hal\.so: cannot open shared object file",
@@ -127,18 +127,18 @@ FAILURES = (
         "more, and ~/ascend/log has the rest",
     ),
 )
-"""Looked for in this order."""
+"""In the order of search."""
 
 
 def explain_failure(status: int, log: str) -> str:
-    """One line on why atc failed.
+    """Explain in one line why atc failed.
 
     Args:
         status: exit status, or minus the signal that ended it.
         log: what it printed.
 
     Returns:
-        What the first known failure of the log means, with the line that names it; otherwise atc's own first error.
+        The meaning of the first known failure in the log, with its line; otherwise atc's own first error.
     """
     # atc starts the compiler, atc.bin; where a shell does, a signal is reported as 128 and its number.
     ended_by = -status if status < 0 else status - 128

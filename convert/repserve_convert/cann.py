@@ -1,4 +1,4 @@
-"""Finding CANN: the atc of this machine, and the environment that it needs."""
+"""The CANN of this machine: its atc, and the environment that it needs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 SCRIPT_NAME = "set_env.sh"
 SYSTEM_ROOT = Path("/usr/local/Ascend")
-"""Where root's CANN is by default."""
+"""Where root installs CANN by default."""
 DEFAULT_SCRIPT = SYSTEM_ROOT / "ascend-toolkit" / SCRIPT_NAME
 HOME_VARIABLES = ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")
-"""What set_env.sh sets."""
+"""Variables that set_env.sh sets."""
 SOURCE_SECONDS = 60.0
 
 
@@ -30,7 +30,7 @@ class Cann:
     Attributes:
         atc: the program, absolute.
         environment: the variables to start it with.
-        script: the set_env.sh that gave them; None where atc was in PATH already.
+        script: the set_env.sh that set them; None where atc was in PATH already.
     """
 
     atc: Path
@@ -39,7 +39,7 @@ class Cann:
 
     @property
     def version(self) -> str:
-        """The toolkit's version, where its folder tells; empty otherwise."""
+        """The toolkit's version; empty where its folder does not have it."""
         homes = [Path(self.environment[name]) for name in HOME_VARIABLES if self.environment.get(name)]
         return next(filter(None, map(cann_version, homes)), "")
 
@@ -48,11 +48,11 @@ def find_cann(folder: Path | None, environment: Mapping[str, str]) -> Cann:
     """Find atc in PATH, or else with the first set_env.sh that leads to one.
 
     Args:
-        folder: where CANN is; nothing else is looked at then.
+        folder: where CANN is; None to search the usual places.
         environment: the variables of this process.
 
     Raises:
-        ConversionError: there is no atc; the message says where it was looked for and what to install.
+        ConversionError: there is no atc; the message says where it was searched and what to install.
     """
     if folder is None and (atc := _atc_in_path(environment)):
         return Cann(atc, environment)
@@ -61,7 +61,7 @@ def find_cann(folder: Path | None, environment: Mapping[str, str]) -> Cann:
         sourced = source_script(script, environment)
         if atc := _atc_in_path(sourced):
             return Cann(atc, sourced, script)
-        useless.append(f"{script} is there but leads to no atc")
+        useless.append(f"{script} exists but provides no atc")
     roots = ", ".join(str(root) for root in _roots(folder, environment))
     looked = "; ".join([*([] if folder else ["not in PATH"]), *(useless or [f"no {SCRIPT_NAME} in or below {roots}"])])
     raise ConversionError(
@@ -71,7 +71,7 @@ def find_cann(folder: Path | None, environment: Mapping[str, str]) -> Cann:
 
 
 def find_scripts(folder: Path | None, environment: Mapping[str, str]) -> list[Path]:
-    """The set_env.sh files of this machine, the likeliest first."""
+    """List the set_env.sh files of this machine, the likeliest first."""
     # ascend-toolkit is the guide's; CANN 8.5 and newer install into cann.
     places = (SCRIPT_NAME, f"ascend-toolkit/{SCRIPT_NAME}", f"cann/{SCRIPT_NAME}")
     candidates = (root / place for root in _roots(folder, environment) for place in places)
@@ -79,7 +79,7 @@ def find_scripts(folder: Path | None, environment: Mapping[str, str]) -> list[Pa
 
 
 def source_script(script: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables after ``source set_env.sh`` in a shell of its own.
+    """Return the variables after ``source set_env.sh`` in a shell of its own.
 
     Raises:
         ConversionError: the script cannot be sourced.
@@ -110,7 +110,7 @@ def _atc_in_path(environment: Mapping[str, str]) -> Path | None:
 
 
 def _roots(folder: Path | None, environment: Mapping[str, str]) -> Sequence[Path]:
-    """The folders to look in. The script lies beside ``latest``, which is what the variables name."""
+    """Return the folders to search. The script is beside ``latest``, which the variables name."""
     if folder is not None:
         roots = [folder]
     else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from repserve_convert.architecture import Shape, Variant
 
 COUNTER = "num_batches_tracked"
-"""Last part of the keys that count training steps; of no use to inference."""
+"""Last part of the keys that count training steps; not used for inference."""
 VARIANCE = "running_var"
 """Last part of the keys of variances."""
 ADVICE = "the file is incomplete, damaged, or of another variant"
@@ -29,16 +29,16 @@ MATRIX = 2
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file holds, in either form: as trained, or deployed with one convolution a block."""
+    """The arrays of a file, in either form: as trained, or deployed with one convolution per block."""
 
     state: Mapping[str, NDArray[np.floating]]
-    """Array by the reference implementation's name, without counters; what no RepVGG has keeps its own name."""
+    """Array by the reference implementation's name, without counters; unknown arrays keep their own names."""
     timm: bool
-    """Whether the file has timm's names; messages use them then."""
+    """Whether the file has timm's names, which messages use then."""
 
     @classmethod
     def recognise(cls, state: Mapping[str, NDArray[np.floating]]) -> Checkpoint:
-        """Take a state dict as it is in a file.
+        """Make it from a state dict as it is in a file.
 
         Args:
             state: arrays by the names of the reference implementation or of timm. A leading ``module.`` is
@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def deployed(self) -> bool:
-        """Whether the blocks are re-parameterised already."""
+        """Whether the blocks are already re-parameterised."""
         return any(f".{DEPLOYED_PART}." in name for name in self.state)
 
     @property
@@ -61,15 +61,15 @@ class Checkpoint:
         return weight.shape[0] if weight is not None and weight.ndim == MATRIX else 0
 
     def expected(self, variant: Variant) -> dict[str, Shape]:
-        """Name and shape of every array that the variant has in this form, in network order."""
+        """Return name and shape of every array that the variant has in this form, in network order."""
         return (variant.deployed_shapes if self.deployed else variant.train_time_shapes)(self.classes)
 
     def key(self, name: str) -> str:
-        """How the file names an array."""
+        """Return the file's name of an array."""
         return to_timm(name) if self.timm else name
 
     def check(self, variant: Variant) -> None:
-        """Make sure that the file holds the variant's arrays, all of them and no others.
+        """Check that the file holds the variant's arrays, all of them and no others.
 
         Raises:
             ConversionError: the first key, in network order, that is missing, has another shape than the
@@ -78,7 +78,7 @@ class Checkpoint:
         expected = self.expected(variant)
         for name, shape in expected.items():
             if name not in self.state:
-                raise ConversionError(f"key {self.key(name)!r} is missing, and RepVGG-{variant.name} has it: {ADVICE}")
+                raise ConversionError(f"key {self.key(name)!r} is missing, but RepVGG-{variant.name} has it: {ADVICE}")
             found = self.state[name].shape
             if found != shape or 0 in shape:
                 wanted = f"(classes, {shape[1]})" if name == LINEAR_WEIGHT else shape

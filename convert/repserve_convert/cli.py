@@ -1,4 +1,4 @@
-"""``repserve convert``: make a model file from trained weights, or from a seed."""
+"""``repserve convert``: model files from trained weights, or from a seed."""
 
 from __future__ import annotations
 
@@ -27,32 +27,34 @@ def convert() -> None:
 @convert.command()
 @click.argument("source", metavar="IN.pth", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", metavar="OUT.onnx", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--variant", type=VARIANT, help="Member of the RepVGG family; told by the shapes if not given.")
+@click.option("--variant", type=VARIANT, help="Member of the RepVGG family.  [default: by the shapes]")
+@click.option("--opset", type=int, default=11, show_default=True, help="ONNX opset; the guide uses 11.")
+@click.option("--keep-branches", is_flag=True, help="Keep the training branches, as the guide's script does.")
 @click.option(
-    "--opset", type=int, default=11, show_default=True, help="Version of ONNX's operators; 11 is the guide's."
+    "--uint8", is_flag=True, help="Make a model of RGB pixels [batch, 224, 224, 3] that normalises them itself."
 )
-@click.option("--keep-branches", is_flag=True, help="Keep the branches of training, as the guide's own script does.")
-@click.option("--uint8", is_flag=True, help="Take RGB pixels [batch, 224, 224, 3], and normalise in the model.")
 @reported
 def pth2onnx(source: Path, target: Path, variant: str | None, opset: int, *, keep_branches: bool, uint8: bool) -> None:
     """Convert RepVGG weights into a verified ONNX model.
 
     IN.pth is a state dict of the reference implementation or of timm, as trained or re-parameterised. The model has
-    one convolution a block, and must agree with the network of the file on random images.
+    one convolution per block, and is compared with the original network on random images.
     """
     convert_file(source, target, variant, ModelForm(opset, keep_branches, uint8), click.echo)
 
 
 @convert.command()
 @click.option("--variant", type=VARIANT, default="A0", show_default=True, help="Member of the RepVGG family.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal weights.")
-@click.option("--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Outputs of the model.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds give equal weights."
+)
+@click.option("--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of classes.")
 @click.option(
     "--into",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Version folder that gets model.onnx, such as model_repo/repvgg_a0/1.",
+    help="Version folder for model.onnx, such as model_repo/repvgg_a0/1.",
 )
 @reported
 def random(variant: str, seed: int, classes: int, folder: Path) -> None:
@@ -60,9 +62,9 @@ def random(variant: str, seed: int, classes: int, folder: Path) -> None:
     target, note = folder / ONNX_NAME, folder / WEIGHTS_NOTE
     if target.exists() and not note.exists():
         raise ConversionError(
-            f"{target} is there and was not made by this command: remove it first, or choose another folder"
+            f"{target} exists and was not made by this command: remove it first, or choose another folder"
         )
-    require("onnx")  # before the note: a folder never speaks of a model that could not be made
+    require("onnx")  # before the note, which must not describe a model that could not be made
     from repserve_convert.graph import build_model, save_model
 
     chosen = find_variant(variant)

@@ -1,8 +1,7 @@
-"""Compiling an ONNX model for an Ascend chip: what is checked before, what atc is to do, and what the folder gets."""
+"""Compilation of an ONNX model for an Ascend chip: the checks before, the runs of atc, and the resulting files."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from repserve_convert.version_folder import (
     own_models,
     staging,
 )
+from repserve_server.files import sha256
 from repserve_server.repository.compiled import COMPILED_NAME, CompiledFolder, CompiledModel, write_compiled
 from repserve_server.repository.config import CONFIG_NAME, ModelConfig
 from repserve_server.repository.model_files import ONNX_NAME
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
     from repserve_convert.cann import Cann
 
 PRECISIONS = {"force_fp16": "fp16", "force_fp32": "fp32"}
-"""Names of the arithmetic where the mode leaves atc no choice; the other modes go by their own."""
+"""Names of the arithmetic where the mode leaves atc no choice; other modes keep their own."""
 _FILE_MODE = 0o644
 _REFUSED_BY_ATC = re.compile(r"[\s'\",:;&|<>()\[\]{}$`\\]")
-"""Some of the characters that atc lets no path have (CheckInputPathValid in the graph engine's published source)."""
+"""Some of the characters that atc refuses in paths (CheckInputPathValid in the graph engine's published source)."""
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What is to be compiled, and where to; it has been checked.
+    """A checked plan of what to compile, and where to.
 
     Attributes:
-        options: what all runs of atc have in common.
-        targets: the files to be.
+        options: those of all runs of atc.
+        targets: the files to make.
         folder: the version's, absolute.
-        config: what model.toml says, or is to say.
+        config: model.toml, as it is or will be written.
         aipp_text: the AIPP file; empty without AIPP.
     """
 
@@ -67,18 +67,18 @@ class Compilation:
 def plan_compilation(
     source: Path, targets: Sequence[Target], folder: Path, *, soc_version: str, precision_mode: str, aipp: bool
 ) -> Compilation:
-    """Check a model against what is wanted of it, before atc takes its minutes.
+    """Check a model and its options before atc runs, which takes minutes.
 
     Raises:
         ConversionError: the model, model.toml or the folder does not fit; the message says what to change.
     """
-    # Not resolved: a link's own name is the version, and the note lies beside the link.
+    # Not resolved: a link's own name is the version, and the note is beside the link.
     source, folder = (Path(os.path.abspath(path)) for path in (source, folder))  # noqa: PTH100
     image = read_onnx_input(source)
     for path in (source.resolve(), folder.parent.resolve()):
         if _REFUSED_BY_ATC.search(str(path)):
             raise ConversionError(
-                f"atc takes no path such as {str(path)!r}: move it to one of letters, digits, '.', '-' and '_' only"
+                f"atc refuses the path {str(path)!r}: use one of letters, digits, '.', '-' and '_' only"
             )
     if aipp and image.uint8:
         raise ConversionError(
@@ -103,10 +103,10 @@ def compile_into_folder(
     """Compile all targets, and put them into the version's folder when every one has succeeded.
 
     Args:
-        compilation: what to do.
+        compilation: the plan.
         cann: which atc.
         time_limit: seconds for each run of it.
-        write: gets what happens and atc's log, as it comes.
+        write: called with the progress and atc's log.
 
     Returns:
         Lines that say what was written.
@@ -114,7 +114,7 @@ def compile_into_folder(
     Raises:
         ConversionError: atc failed; the folder is as it was.
     """
-    source_sha256 = _sha256(compilation.options.source)
+    source_sha256 = sha256(compilation.options.source)
     with staging(compilation.folder) as work:
         if compilation.options.aipp:
             (work / AIPP_NAME).write_text(compilation.aipp_text, encoding="utf-8")
@@ -123,14 +123,14 @@ def compile_into_folder(
             write(f"compiling {target.file} ({number} of {len(compilation.targets)}): {shell_form(command)}\n")
             begin = time.monotonic()
             file = compile_target(cann, command, target, work, time_limit=time_limit, write=write)
-            file.chmod(_FILE_MODE)  # atc lets its own user read it; the server may be another
+            file.chmod(_FILE_MODE)  # atc makes it readable by its own user only
             write(f"compiled {target.file}: {file.stat().st_size / 1e6:.1f} MB in {time.monotonic() - begin:.0f} s\n")
             models.append(
                 CompiledModel(
                     file=target.file,
                     batch_sizes=target.batch_sizes,
                     aipp=compilation.options.aipp,
-                    sha256=_sha256(file),
+                    sha256=sha256(file),
                 )
             )
         write_compiled(work, _describe(compilation, source_sha256, models, cann))
@@ -154,7 +154,7 @@ def _describe(
 
 
 def _install(compilation: Compilation, work: Path) -> list[str]:
-    """Move the files into place; returns what to tell about it."""
+    """Move the files into place; returns a message about each change."""
     folder, options = compilation.folder, compilation.options
     files = [target.file for target in compilation.targets]
     lines = [f"wrote {shown(folder)}: {', '.join(files)}, {COMPILED_NAME} ({options.soc_version})"]
@@ -167,18 +167,18 @@ def _install(compilation: Compilation, work: Path) -> list[str]:
     moves |= {work / name: folder / name for name in files}
     obsolete = [folder / name for name in sorted(own_models(folder) - set(files)) if (folder / name).exists()]
     if obsolete:
-        lines.append(f"removed, no longer wanted: {', '.join(path.name for path in obsolete)}")
+        lines.append(f"removed, obsolete: {', '.join(path.name for path in obsolete)}")
     lines += _carry_note(options.source.with_name(WEIGHTS_NOTE), folder / WEIGHTS_NOTE, work, moves, obsolete)
     moves[work / COMPILED_NAME] = folder / COMPILED_NAME
     install(moves, obsolete, work / "replaced")
     foreign = sorted(file.name for file in folder.glob("*.om") if file.name not in files)
     if foreign:
-        lines.append(f"left alone: {', '.join(foreign)}, not made by this command; the server loads every .om there is")
+        lines.append(f"left alone: {', '.join(foreign)}, not made by this command; the server loads every .om")
     return lines
 
 
 def _carry_note(its_note: Path, note: Path, work: Path, moves: dict[Path, Path], obsolete: list[Path]) -> Sequence[str]:
-    """Let the note on random weights follow the model: add to the moves, or to what is obsolete."""
+    """Let the note on random weights follow the model: add it to the moves, or to the obsolete files."""
     if its_note.is_file():
         if note.exists() and note.samefile(its_note):
             return []
@@ -188,17 +188,12 @@ def _carry_note(its_note: Path, note: Path, work: Path, moves: dict[Path, Path],
     if not note.exists():
         return []
     if note.with_name(ONNX_NAME).exists():
-        return [f"left alone: {shown(note)}, which speaks of another model, the {ONNX_NAME} there; remove both"]
+        return [f"left alone: {shown(note)}, which describes another model, the {ONNX_NAME} there; remove both"]
     obsolete.append(note)
-    return [f"removed {shown(note)}: it spoke of random weights that were here"]
+    return [f"removed {shown(note)}: it described random weights that were here"]
 
 
 def shown(path: Path) -> str:
-    """A path for people: relative where it is below the working folder."""
+    """Format a path for messages: relative where it is below the working folder."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Which variant a file holds, told by the shapes of its arrays alone."""
+"""Detection of the variant of a file by the shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _KERNEL = re.compile(rf"stage(\d+)(?:\.(\d+))?\.(?:rbr_dense\.conv|{DEPLOYED_PAR
 
 
 def choose_variant(checkpoint: Checkpoint, name: str | None) -> Variant:
-    """The variant that a user named, or else the one that the file holds.
+    """Return the variant that the user named, or else the one that the file holds.
 
     Args:
         checkpoint: the file's arrays.
-        name: of a variant; None to tell it by the shapes.
+        name: of a variant; None to detect it by the shapes.
 
     Raises:
         ConversionError: there is no variant of that name, or the file does not hold it or, without a name, any. If
-            it comes near to one, the message names the first key, in network order, that does not fit.
+            it is close to one, the message names the first key, in network order, that does not fit.
     """
     if name is None:
         variant = _detect(checkpoint)
         try:
             checkpoint.check(variant)
         except ConversionError as error:
-            raise ConversionError(f"of the RepVGG variants {variant.name} comes nearest, but {error}") from error
+            raise ConversionError(f"the nearest RepVGG variant is {variant.name}: {error}") from error
         return variant
     variant = find_variant(name)
     try:
@@ -48,14 +48,14 @@ def choose_variant(checkpoint: Checkpoint, name: str | None) -> Variant:
 
 
 def _detect(checkpoint: Checkpoint) -> Variant:
-    """The variant that has most arrays in common with the file; of several, the one of which it lacks fewest."""
+    """Find the variant with most arrays in common with the file; of several, the one of which it lacks fewest."""
 
     def likeness(variant: Variant) -> tuple[int, int]:
         return _equal(checkpoint, variant), -len(checkpoint.expected(variant))
 
     best = max(VARIANTS.values(), key=likeness)
-    # Half of the file's arrays: what is left of a damaged file still tells, and a network of our widths only by
-    # chance, such as one that ends in as many features, is not taken for a damaged file.
+    # Half of the file's arrays: the rest of a damaged file is enough to recognise it, and another network that shares
+    # some shapes by chance is not taken for a damaged file.
     if 2 * _equal(checkpoint, best) < len(checkpoint.state):
         raise ConversionError(
             f"the file holds none of the RepVGG variants {', '.join(VARIANTS)}: found {_description(checkpoint)}"
@@ -64,13 +64,13 @@ def _detect(checkpoint: Checkpoint) -> Variant:
 
 
 def _equal(checkpoint: Checkpoint, variant: Variant) -> int:
-    """Number of arrays that the file and the variant have both, of the same name and shape."""
+    """Count the arrays that the file and the variant share, by name and shape."""
     expected = checkpoint.expected(variant)
     return sum(expected.get(name) == array.shape for name, array in checkpoint.state.items())
 
 
 def _description(checkpoint: Checkpoint) -> str:
-    """The network that the file does hold, as far as its kernels tell."""
+    """Describe the network that the file holds, as far as its kernels show."""
     depths: dict[int, int] = {}
     widths: dict[int, int] = {}
     for name, array in checkpoint.state.items():

@@ -1,4 +1,4 @@
-"""The error of this package: how a missing optional package becomes one, and how one ends a command."""
+"""The error of this package: for missing optional packages, and as the end of a command."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def require(module: str) -> ModuleType:
 
 
 def reported(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Let an error end a command with one line and exit status 1."""
+    """Make an error end a command with one line and exit status 1."""
 
     @wraps(command)
     def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:

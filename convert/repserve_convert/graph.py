@@ -1,4 +1,4 @@
-"""RepVGG as an ONNX model: one convolution a block, or its branches; a pool, a linear layer."""
+"""RepVGG as an ONNX model: one convolution per block, or its branches; a pool, a linear layer."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 INPUT_NAME = "actual_input_1"
 OUTPUT_NAME = "output1"
 OPSET = 11
-"""The guide's; every version of atc and of the CPU runtimes reads it."""
+"""The guide's; every version of atc and of the CPU runtimes supports it."""
 
 
 class Layers:
-    """Nodes and constants of a graph that grows from its input on."""
+    """Nodes and constants of a graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -44,7 +44,7 @@ class Layers:
         output: str | None = None,
         **attributes: Any,  # noqa: ANN401 - what onnx takes
     ) -> str:
-        """Append a node of one output, and return the output's name: the node's, if it is given none."""
+        """Append a node of one output, and return the output's name, by default the node's."""
         output = output or name
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
@@ -72,7 +72,7 @@ class Layers:
 
 
 def check_opset(opset: int) -> None:
-    """Make sure that models of this opset can be written.
+    """Check that models of this opset can be written.
 
     Raises:
         ConversionError: it is older than the guide's, or newer than the installed onnx.
@@ -101,7 +101,7 @@ def build_model(
             reference implementation, to keep the branches of the blocks.
         variant: the network.
         opset: version of the operators, 11 or newer.
-        pixels: if given, the model takes pixels, and normalises them so.
+        pixels: how the model normalises pixels; None for a model of normalised images.
         size: side of the square input in pixels.
         description: where the weights come from; kept in the model's doc string.
 
@@ -154,10 +154,10 @@ def build_model(
 
 
 def _normalise(layers: Layers, preprocessing: Preprocessing) -> str:
-    """From uint8 pixels, channels last, to (pixel / 255 - mean) / std, channels first.
+    """Add the layers from uint8 pixels, channels last, to (pixel / 255 - mean) / std, channels first.
 
-    It is not folded into the first convolution: that one adds a border of zeros to the normalised image, and zeros
-    around the pixels are another border.
+    It is not folded into the first convolution, whose border of zeros belongs to the normalised image: zeros around the
+    pixels would be another border.
     """
     mean, std = (
         np.array(values, np.float64).reshape(IMAGE_CHANNELS, 1, 1) for values in (preprocessing.mean, preprocessing.std)
@@ -171,7 +171,7 @@ def _normalise(layers: Layers, preprocessing: Preprocessing) -> str:
 
 
 def _branches(layers: Layers, value: str, block: Block, state: Mapping[str, NDArray[np.float32]]) -> str:
-    """A block's branches and their sum, under the names of the state dict."""
+    """Add a block's branches and their sum, under the names of the state dict."""
 
     def batch_norm(source: str, layer: str) -> str:
         parameters = [f"{layer}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
@@ -196,8 +196,8 @@ def save_model(model: onnx.ModelProto, path: Path, verify: Callable[[Path], None
     Args:
         model: what ``build_model`` returned.
         path: the file; one that is there is replaced.
-        verify: gets the written file while it has another name. If it raises an exception, the file is removed, and
-            what was at ``path`` stays.
+        verify: called with the written file while it has a temporary name. If it raises an exception, the file is
+            removed, and what was at ``path`` stays.
     """
     with written_whole(path) as partial:
         partial.write_bytes(model.SerializeToString(deterministic=True))

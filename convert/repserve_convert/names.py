@@ -1,4 +1,4 @@
-"""What the arrays of a RepVGG file are called: by the reference implementation, and by timm.
+"""Names of the arrays of a RepVGG file, by the reference implementation and by timm.
 
 timm's names are those of ``RepVggBlock`` and ``ByobNet`` in its ``timm/models/byobnet.py`` (huggingface/
 pytorch-image-models), and of the head in ``timm/layers/classifier.py``. The networks are the same: timm groups every
@@ -27,7 +27,7 @@ _TIMM_HEAD, _REFERENCE_HEAD = "head.fc.", "linear."
 
 
 def from_timm(name: str) -> str:
-    """The reference implementation's name of an array that timm calls ``name``; any other name as it is."""
+    """Return the reference implementation's name of an array that timm calls ``name``; any other name as it is."""
     if name.startswith(_TIMM_HEAD):
         return _REFERENCE_HEAD + name.removeprefix(_TIMM_HEAD)
     found = _TIMM_BLOCK.fullmatch(name)
@@ -39,7 +39,7 @@ def from_timm(name: str) -> str:
 
 
 def to_timm(name: str) -> str:
-    """The name that timm has for what the reference implementation calls ``name``; any other name as it is."""
+    """Return timm's name of an array that the reference implementation calls ``name``; any other name as it is."""
     if name.startswith(_REFERENCE_HEAD):
         return _TIMM_HEAD + name.removeprefix(_REFERENCE_HEAD)
     found = _REFERENCE_BLOCK.fullmatch(name)

@@ -1,4 +1,4 @@
-"""``repserve convert onnx2om``: compile an ONNX model for an Ascend chip into a version's folder, ready to serve."""
+"""``repserve convert onnx2om``: an ONNX model compiled for an Ascend chip, in a version's folder, ready to serve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PREFIX = re.compile("ascend", re.IGNORECASE)
 
 
 def _read_sizes(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Batch sizes of an option, ascending."""
+    """Parse the batch sizes of an option, ascending."""
     if value is None:
         return None
     words = [word.strip() for word in value.split(",")]
@@ -45,16 +45,16 @@ def _read_sizes(_ctx: click.Context, _parameter: click.Parameter, value: str | N
     "--batch-sizes",
     metavar="SIZES",
     callback=_read_sizes,
-    help="A file for each of these batch sizes.  [default: 1,16]",
+    help="Batch sizes to compile, one file each.  [default: 1,16]",
 )
 @click.option(
     "--gears",
     metavar="SIZES",
     callback=_read_sizes,
-    help="Instead, one file for several batch sizes, such as 1,2,4,8,16.",
+    help="Instead, compile one file for several batch sizes, such as 1,2,4,8,16.",
 )
-@click.option("--aipp", is_flag=True, help="Take uint8 pixels and normalise on the chip, by model.toml's values.")
-@click.option("--soc-version", "chip", help="The chip, such as Ascend310P3.  [default: this machine's, by npu-smi]")
+@click.option("--aipp", is_flag=True, help="Take uint8 pixels and normalise them on the chip, as model.toml says.")
+@click.option("--soc-version", "chip", help="Chip, such as Ascend310P3.  [default: this machine's, by npu-smi]")
 @click.option(
     "--precision-mode",
     type=click.Choice(PRECISION_MODES),
@@ -67,22 +67,22 @@ def _read_sizes(_ctx: click.Context, _parameter: click.Parameter, value: str | N
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Version folder that gets the files, such as model_repo/repvgg_a0/1.",
+    help="Version folder for the files, such as model_repo/repvgg_a0/1.",
 )
 @click.option(
     "--cann",
     "cann_folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that holds CANN.  [default: atc in PATH, or else the usual places]",
+    help="Folder of CANN.  [default: atc in PATH, or the usual places]",
 )
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     default=3600,
     show_default=True,
-    help="Seconds that a run of atc may take.",
+    help="Seconds each run of atc may take.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the commands and the AIPP file, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Only print the commands and the AIPP file.")
 @reported
 def onnx2om(
     source: Path,
@@ -99,8 +99,8 @@ def onnx2om(
 ) -> None:
     """Compile an ONNX model for an Ascend NPU with CANN's atc.
 
-    The folder gets the .om files and compiled.json, and the model a model.toml if it has none. If anything fails, all
-    is as before.
+    Writes the .om files and compiled.json to the folder, and a model.toml if the model has none. If anything fails,
+    nothing changes.
     """
     targets = _targets(batch_sizes, gears)
     compilation = plan_compilation(
@@ -120,20 +120,20 @@ def _targets(batch_sizes: tuple[int, ...] | None, gears: tuple[int, ...] | None)
     if gears is None:
         return [Target((size,)) for size in batch_sizes or DEFAULT_BATCH_SIZES]
     if batch_sizes is not None:
-        raise click.UsageError("--batch-sizes and --gears exclude each other: give one of them")
+        raise click.UsageError("--batch-sizes and --gears are mutually exclusive")
     if len(gears) == 1:
         raise click.UsageError(f"--gears {gears[0]} is one size: use --batch-sizes {gears[0]}")
     if len(gears) > MAX_GEARS:
-        raise click.UsageError(f"--gears: {len(gears)} were given, and atc takes at most {MAX_GEARS}")
+        raise click.UsageError(f"--gears: got {len(gears)}, but atc takes at most {MAX_GEARS}")
     return [Target(gears)]
 
 
 def _soc_version(chip: str | None) -> str:
-    """The chip's name for atc, as given or as this machine has it."""
+    """Return the chip's name for atc, as given or of this machine."""
     if chip is not None:
         name = chip_for_atc(_PREFIX.sub("", chip, count=1) if _PREFIX.match(chip) else chip)
         if not re.fullmatch(r"Ascend\w+", name, re.ASCII):
-            raise ConversionError(f"--soc-version {chip!r} is no chip's name: expected one such as Ascend310P3")
+            raise ConversionError(f"--soc-version {chip!r} is not a chip: expected a name such as Ascend310P3")
         return name
     try:
         names = sorted({chip_for_atc(chip.name) for chip in read_chips()})
@@ -146,14 +146,14 @@ def _soc_version(chip: str | None) -> str:
 
 
 def _print_commands(compilation: Compilation, cann_folder: Path | None) -> None:
-    """Print a script that a shell could run as it is."""
+    """Print a script that a shell can run as it is."""
     scripts = find_scripts(cann_folder, os.environ)
     if cann_folder is None and shutil.which("atc"):
         click.echo("# atc is in PATH")
     elif scripts:
         click.echo(f"source {shlex.quote(str(scripts[0]))}")
     else:
-        click.echo(f"source {DEFAULT_SCRIPT}  # not on this machine: its usual place")
+        click.echo(f"source {DEFAULT_SCRIPT}  # its usual place; not on this machine")
     folder = shlex.quote(shown(compilation.folder))
     click.echo(f"mkdir -p {folder}\ncd {folder}")
     if compilation.options.aipp:
@@ -173,5 +173,5 @@ def _next_steps(compilation: Compilation) -> list[str]:
         f"to serve it: repserve serve --model-repository {repository} --model {shlex.quote(model.name)} --device npu:0"
     ]
     if not labels.exists():
-        lines.append(f"class names, one a line in the order of the classes, may be put into {shown(labels)}")
+        lines.append(f"to name the classes: put one name per line, in order, into {shown(labels)}")
     return lines

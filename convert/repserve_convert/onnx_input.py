@@ -1,4 +1,4 @@
-"""What an ONNX model takes, as far as compiling it needs: the input's name, layout and size."""
+"""The input of an ONNX model, as far as its compilation needs it: name, layout and size."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class OnnxInput:
     batch: int | None = None
 
     def shape(self, batch: int, side: int) -> tuple[int, int, int, int]:
-        """The whole shape for a batch size, and the side of the image."""
+        """Return the whole shape for a batch size and the side of the image."""
         if self.uint8:
             return (batch, side, side, _CHANNELS)
         return (batch, _CHANNELS, side, side)
 
 
 def read_onnx_input(path: Path) -> OnnxInput:
-    """Read the input of an ONNX file; its weights stay where they are.
+    """Read the input of an ONNX file, without weights in other files.
 
     Raises:
-        ConversionError: it is no ONNX model, or takes something else than one batch of square RGB images.
+        ConversionError: it is not an ONNX model, or does not take one batch of square RGB images.
     """
     onnx: Any = require("onnx")
     try:

@@ -1,4 +1,4 @@
-"""The conversion of a weights file into a verified ONNX model, from one end to the other."""
+"""The whole conversion of a weights file into a verified ONNX model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelForm:
-    """What kind of model to write."""
+    """The form of the model to write."""
 
     opset: int
     keep_branches: bool = False
-    """Whether blocks keep their branches, as the network is trained; else each is one convolution."""
+    """Whether blocks keep their training branches; else each is one convolution."""
     uint8: bool = False
     """Whether the model takes uint8 pixels [batch, 224, 224, 3] in RGB order, and normalises them as the guide does."""
 
@@ -37,13 +37,13 @@ def convert_file(
     Args:
         source: a .pth file of either form, with the names of the reference implementation or of timm.
         target: the ONNX file; one that is there is replaced, or stays as it is if the conversion fails.
-        variant_name: of the network; None to tell it by the shapes.
+        variant_name: of the network; None to detect it by the shapes.
         form: what to write.
-        report: takes each line for the user.
+        report: called with each line for the user.
 
     Raises:
-        ConversionError: a package is missing, the file is no weights of the variant, or of none without a name, it
-            has no branches to keep, or the written model does not agree with the network.
+        ConversionError: a package is missing, the file does not hold weights of the variant, or of any, it has no
+            branches to keep, or the written model does not agree with the network.
     """
     require("onnx")
     require("onnxruntime")
@@ -55,8 +55,8 @@ def convert_file(
     variant = choose_variant(checkpoint, variant_name)
     if form.keep_branches and checkpoint.deployed:
         raise ConversionError(
-            f"{source} is in the deployed form and has no branches left to keep: leave --keep-branches out, or give "
-            "the train-time file"
+            f"{source} is in the deployed form and has no branches to keep: omit --keep-branches, or use the "
+            "train-time file"
         )
     pixels = Preprocessing() if form.uint8 else None
     model = build_model(
@@ -87,9 +87,9 @@ def convert_file(
 
 
 def _compared(checkpoint: Checkpoint, form: ModelForm) -> str:
-    """What was held against what, for people."""
+    """Describe what was compared."""
     if checkpoint.deployed:
-        return "the file has no train form; its deployed convolutions in torch and the written model's outputs"
+        return "outputs of the file's deployed convolutions (it has no train form) and of the written model"
     if form.keep_branches:
         return "train form and multi-branch model outputs"
     return "train form and deployed outputs"

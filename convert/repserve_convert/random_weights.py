@@ -1,4 +1,4 @@
-"""Train-time weights from a seed: good for measuring speed, of no use for classifying."""
+"""Train-time weights from a seed, for measurements of speed only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDENTITY_SHARE = 0.1
 
 
 def random_state(variant: Variant, classes: int, seed: int) -> State:
-    """Make up train-time weights.
+    """Generate train-time weights.
 
     Kernels are drawn by He's rule, and the statistics and factors of the batch normalisations are such that
     activations neither grow nor fade from block to block; logits are of the order of 1.
@@ -44,7 +44,7 @@ def random_state(variant: Variant, classes: int, seed: int) -> State:
 
 
 def _block(generator: np.random.Generator, block: Block) -> State:
-    """A block's arrays."""
+    """Generate a block's arrays."""
     state: State = {}
     for name, shape in block.shapes.items():
         if name.endswith(".conv.weight"):
@@ -75,7 +75,7 @@ def _block(generator: np.random.Generator, block: Block) -> State:
 def _batch_norm(
     generator: np.random.Generator, prefix: str, channels: int, *, mean: float, variance: float, share: float
 ) -> State:
-    """Arrays of a batch normalisation that gets this mean and variance, and gives variance ``share``."""
+    """Generate a batch normalisation for inputs of this mean and variance, and outputs of variance ``share``."""
     gain = np.float32(math.sqrt(share))
     return {
         f"{prefix}.weight": gain * generator.uniform(0.8, 1.2, channels).astype(np.float32),

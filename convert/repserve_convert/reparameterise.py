@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from repserve_convert.architecture import Block, Variant
 
 EPSILON = 1e-5
-"""What the reference implementation's batch normalisations (and torch's default) add to the variance."""
+"""Added to the variance by the reference implementation's batch normalisations (and torch's default)."""
 
 FloatArray = NDArray[np.float32]
 State = dict[str, NDArray[np.float32]]
@@ -59,7 +59,7 @@ class DeployedWeights:
 
 
 def reparameterise(state: Mapping[str, NDArray[np.floating]], variant: Variant) -> DeployedWeights:
-    """Merge the branches of every block; weights that are in the deployed form already are taken as they are.
+    """Merge the branches of every block; weights that are already in the deployed form stay as they are.
 
     Args:
         state: arrays as in a file, in any form and by any names that ``Checkpoint.recognise`` knows.
@@ -82,12 +82,12 @@ def reparameterise(state: Mapping[str, NDArray[np.floating]], variant: Variant) 
 
 
 def _affine(state: Mapping[str, NDArray[np.floating]], layer: str) -> Affine:
-    """A layer's weight and bias as they are in the state dict."""
+    """Take a layer's weight and bias as they are in the state dict."""
     return Affine(state[f"{layer}.weight"].astype(np.float32), state[f"{layer}.bias"].astype(np.float32))
 
 
 def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
-    """The one convolution that does what the block's branches do together."""
+    """Compute the one convolution that equals the block's branches together."""
     dense_kernel, dense_bias = _fold(state, f"{block.name}.rbr_dense.bn", state[f"{block.name}.rbr_dense.conv.weight"])
     point_kernel, point_bias = _fold(state, f"{block.name}.rbr_1x1.bn", state[f"{block.name}.rbr_1x1.conv.weight"])
     kernel = dense_kernel
@@ -105,7 +105,7 @@ def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
 def _fold(
     state: Mapping[str, NDArray[np.floating]], batch_norm: str, kernel: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Kernel and bias of a bias-free convolution followed by a batch normalisation."""
+    """Fold a batch normalisation into the bias-free convolution before it; returns kernel and bias."""
     gamma, beta, mean, variance = (
         state[f"{batch_norm}.{name}"].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
     )

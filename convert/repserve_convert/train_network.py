@@ -1,6 +1,6 @@
 """RepVGG as a torch module, with the parameter names of the reference implementation.
 
-It is what is trained, and what a converted model is held against.
+It is trained, and converted models are compared with it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class DeployedBlock(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class RepVGG(nn.Module):  # type: ignore[misc, unused-ignore]
-    """The whole network, multi-branch unless it is asked for in the deployed form."""
+    """The whole network, multi-branch unless ``deployed``."""
 
     def __init__(self, variant: Variant, classes: int, *, deployed: bool = False) -> None:
         super().__init__()

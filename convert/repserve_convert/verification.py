@@ -1,4 +1,4 @@
-"""Whether a written model does what the network of the weights' file does: both run on the same random images."""
+"""Verification of a written model: it and the network of the weights' file run on the same random images."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from repserve_convert.checkpoint import Checkpoint
 
 CELLS = (1, 4, 14, 56)
-"""Each random image is made of squares with a side of so many pixels: images of fine noise alone score alike."""
+"""Side in pixels of the squares of each random image: images of fine noise alone score alike."""
 SEED = 0
 TOLERANCE = 1e-4
-"""Largest difference of a logit that is let pass, for logits up to 1; for larger ones it grows with the largest.
+"""Largest accepted difference of a logit, for logits up to 1; for larger ones it grows with the largest.
 
 Sums of float32 depend on their order: on A0 to B1g4 with random weights the difference was about 1e-6 times the largest
 logit. A lost branch or a wrong group makes far more than 1e-4 of it.
@@ -40,7 +40,7 @@ def largest_difference(checkpoint: Checkpoint, variant: Variant, model: Path, pi
         checkpoint: the file's arrays, checked for the variant.
         variant: the network.
         model: the written ONNX file.
-        pixels: how the model normalises, if it takes pixels.
+        pixels: how the model normalises pixels; None if it does not.
 
     Returns:
         The largest absolute difference of a logit over the images, one for each size in ``CELLS``.
@@ -59,9 +59,9 @@ def largest_difference(checkpoint: Checkpoint, variant: Variant, model: Path, pi
         raise ConversionError(f"the written model gives scores of shape {found.shape}, expected {expected.shape}")
     difference = float(np.abs(found - expected).max())
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    if not difference <= allowed:  # NaN, too, is no agreement
+    if not difference <= allowed:  # also for NaN
         raise ConversionError(
-            f"the written model does not do what the file's network does: a logit differs by {difference:.2g} on "
+            f"the written model does not agree with the file's network: a logit differs by {difference:.2g} on "
             f"random images, at most {allowed:.2g} is accepted; nothing was written"
         )
     return difference

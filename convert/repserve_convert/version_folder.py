@@ -1,4 +1,4 @@
-"""A version's folder in the model repository, as the place where compiled models go: all of them, or none."""
+"""A version's folder in the model repository as the target of compiled models: all of them, or none."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OUR_NAMES = re.compile(r"model_(bs\d+|gears)\.om")
 
 
 def own_models(folder: Path) -> set[str]:
-    """The .om files of a folder that an earlier compilation put there."""
+    """List the .om files of a folder that an earlier compilation put there."""
     try:
         compiled = read_compiled(folder)
     except RepositoryError:
-        # Not readable, but there: the names tell.
+        # It exists but cannot be read: go by the names.
         return {file.name for file in folder.glob("*.om") if _OUR_NAMES.fullmatch(file.name)}
     return {model.file for model in compiled.models} if compiled else set()
 
@@ -36,22 +36,22 @@ def check_version_folder(folder: Path, names: Sequence[str]) -> None:
     """Check that files of these names may be put into a folder.
 
     Raises:
-        ConversionError: the folder is none of a version, or a file of somebody else's has one of the names.
+        ConversionError: the folder is not a version's, or another file has one of the names.
     """
     if not re.fullmatch(r"0|[1-9]\d*", folder.name) or (folder.exists() and not folder.is_dir()):
         raise ConversionError(
-            f"{folder} is no version's folder: those are named by a number, as in model_repo/repvgg_a0/1"
+            f"{folder} is not a version's folder: its name must be a number, as in model_repo/repvgg_a0/1"
         )
     own = own_models(folder)
     for name in names:
         if (folder / name).exists() and name not in own:
             raise ConversionError(
-                f"{folder / name} is there and was not made by this command: remove it first, or choose another folder"
+                f"{folder / name} exists and was not made by this command: remove it first, or choose another folder"
             )
 
 
 def check_config(folder: Path, side: int | None, largest: int) -> ModelConfig:
-    """Read a model folder's model.toml, or take its defaults, and compare it with what is to be compiled.
+    """Read a model folder's model.toml, or take the defaults, and compare it with the compilation.
 
     Args:
         folder: of the model.
@@ -81,17 +81,17 @@ def check_config(folder: Path, side: int | None, largest: int) -> ModelConfig:
         )
     if config.max_batch_size < largest:
         raise ConversionError(
-            f"{path}: key 'max_batch_size' is {config.max_batch_size}, but {largest} is to be compiled: "
+            f"{path}: key 'max_batch_size' is {config.max_batch_size}, but the largest batch is {largest}: "
             "raise it, or compile smaller batches"
         )
     return config
 
 
 def config_text(config: ModelConfig, description: str) -> str:
-    """A model.toml with the keys that a compiled model depends on spelled out."""
+    """Write a model.toml with the keys that a compiled model depends on."""
     preprocessing = config.preprocessing
     return (
-        "# A labels.txt with one class name a line, in the order of the classes, may be put beside this file.\n"
+        "# A labels.txt beside this file may name the classes, one per line, in order.\n"
         f"description = {json.dumps(description, ensure_ascii=False)}\n"
         f'output = "{config.output}"\n'
         f"max_batch_size = {config.max_batch_size}\n"
@@ -106,10 +106,10 @@ def config_text(config: ModelConfig, description: str) -> str:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside a version's folder; of what was made for it, only what is not empty stays.
+    """Make a temporary folder beside a version's folder; new folders that stay empty are removed at the end.
 
     Yields:
-        The folder to work in. It is on the disk of the version's folder, so files can be moved there at once.
+        The folder. It is on the disk of the version's folder, so files can be moved there atomically.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +123,12 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 def install(moves: Mapping[Path, Path], obsolete: Sequence[Path], attic: Path) -> None:
-    """Put new files in place and take obsolete ones away; if anything fails, all is as before.
+    """Put new files in place and remove obsolete ones; if anything fails, restore the former state.
 
     Args:
-        moves: where each new file goes, in the order to be followed; a file that is there is replaced.
-        obsolete: files to be removed.
-        attic: a folder to be made for the old files, on the same disk.
+        moves: target of each new file, in order; existing files are replaced.
+        obsolete: files to remove.
+        attic: a folder to make for the old files, on the same disk.
     """
     attic.mkdir()
     kept: dict[Path, Path] = {}

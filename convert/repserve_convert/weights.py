@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from repserve_convert.reparameterise import State
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Keys under which training scripts keep the state dict in a larger checkpoint."""
+"""Keys under which training scripts save the state dict in a larger checkpoint."""
 
 
 def load_pth(path: Path) -> State:
@@ -28,14 +28,14 @@ def load_pth(path: Path) -> State:
         Every array by its name in the file, as float32.
 
     Raises:
-        ConversionError: torch is not installed, or the file is missing, damaged, or no state dict.
+        ConversionError: torch is not installed, or the file is missing, damaged, or not a state dict.
     """
     torch = require("torch")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         sums = _checksums(path)
     except FileNotFoundError as error:
-        raise ConversionError(f"there is no file {path}") from error
+        raise ConversionError(f"{path} does not exist") from error
     except pickle.UnpicklingError as error:
         raise ConversionError(
             f"{path} is damaged or holds more than weights (torch.save(network.state_dict(), ...) "
@@ -62,10 +62,10 @@ def load_pth(path: Path) -> State:
 
 
 def _checksums(path: Path) -> set[int]:
-    """CRC-32 of every record of a file; empty where there are none.
+    """Read the CRC-32 of every record of a file; empty where there are none.
 
-    torch.load passes over them, and a flipped bit makes another network of the same shapes. There are none in torch's
-    older format, which is no zip archive, and in files saved without (all are 0 then).
+    torch.load ignores them, and a flipped bit makes another network of the same shapes. There are none in torch's older
+    format, which is not a zip archive, nor in files saved without (all are 0 then).
     """
     if not zipfile.is_zipfile(path):
         return set()
@@ -75,7 +75,7 @@ def _checksums(path: Path) -> set[int]:
 
 
 def _stored_bytes(tensor: Any) -> bytes:  # noqa: ANN401 - torch is imported where it is used
-    """The file's record of a tensor: its whole storage, which several tensors may share."""
+    """Return the file's record of a tensor: its whole storage, which several tensors may share."""
     import torch
 
     stored: bytes = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().tobytes()

@@ -180,7 +180,7 @@ def test_files_in_the_deployed_form_convert(
     tmp_path: Path,
 ) -> None:
     target, output = converted(rename(deployed_form(digits, VARIANTS["digits"])), tmp_path, *options)
-    assert output.startswith("the file has no train form; its deployed convolutions in torch and the written model's")
+    assert output.startswith("outputs of the file's deployed convolutions (it has no train form) and of the written")
     assert_agrees(
         onnx_logits(target, pictures.pixels if options else pictures.images), torch_logits(digits, pictures.images)
     )
@@ -210,7 +210,7 @@ def test_half_a_file_is_refused_by_its_first_missing_key(a0: RepVGG, tmp_path: P
     state = list(a0.state_dict().items())
     half = dict(state[: len(state) // 2])
     first = next(name for name in VARIANTS["A0"].train_time_shapes(12) if name not in half)
-    assert f"of the RepVGG variants A0 comes nearest, but key '{first}' is missing" in refused(half, tmp_path)
+    assert f"the nearest RepVGG variant is A0: key '{first}' is missing" in refused(half, tmp_path)
 
 
 def test_a_bad_key_is_named_as_the_file_names_it(digits: RepVGG, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_model_that_does_something_else_is_refused(
         "repserve_convert.pth2onnx.reparameterise", lambda state, variant: spoil(reparameterise(state, variant))
     )
     line = refused(digits.state_dict(), tmp_path)
-    assert "the written model does not do what the file's network does: a logit differs by" in line
+    assert "the written model does not agree with the file's network: a logit differs by" in line
 
 
 def test_normalisation_folded_into_the_first_kernel_is_refused(digits: RepVGG, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_normalisation_folded_into_the_first_kernel_is_refused(digits: RepVGG, t
     # With mean 0 and deviation 1 the model scales pixels to 0 ... 1, and leaves the rest to the folded kernel.
     plain = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
     save_model(build_model(weights, variant, pixels=plain), tmp_path / "folded.onnx")
-    with pytest.raises(ConversionError, match="does not do what the file's network does"):
+    with pytest.raises(ConversionError, match="does not agree with the file's network"):
         largest_difference(checkpoint, variant, tmp_path / "folded.onnx", guide)
 
 

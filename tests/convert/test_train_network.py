@@ -147,5 +147,5 @@ def test_a_tensor_that_is_no_plain_array_is_named(tmp_path: Path, tensor: object
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="there is no file"):
+    with pytest.raises(ConversionError, match="does not exist"):
         load_pth(tmp_path / "none.pth")

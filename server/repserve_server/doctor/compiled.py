@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
 from pathlib import Path
 
 from repserve_server.ascend.npu_smi import Chip, soc_version
 from repserve_server.doctor.check import Check, Group, Status
 from repserve_server.errors import RepositoryError
+from repserve_server.files import sha256
 from repserve_server.repository.compiled import COMPILED_NAME, CompiledFolder, CompiledModel, read_compiled
 from repserve_server.repository.config import ModelConfig
 
@@ -117,8 +117,7 @@ def _check_file(
         found = f"not in {COMPILED_NAME}: chip, batch sizes and normalisation are unknown"
         return _check(name, Status.WARNING, found, f"remove the file, or {compile_again}")
     try:
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = sha256(file)
     except OSError as error:
         return _check(name, Status.PROBLEM, f"cannot be read: {error.strerror}", "let the server's user read it")
     if digest != model.sha256:

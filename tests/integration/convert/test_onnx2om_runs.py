@@ -132,7 +132,7 @@ def test_what_an_earlier_run_made_is_replaced_and_what_others_made_is_not(model:
     lines = succeed(model, "--gears", "1,16")
     names = ["by_hand.om", "compiled.json", "model_gears.om"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    assert "removed, no longer wanted: model_bs1.om, model_bs16.om" in lines
+    assert "removed, obsolete: model_bs1.om, model_bs16.om" in lines
     assert "left alone: by_hand.om, not made by this command; the server loads every .om there is" in lines
     assert (folder / "by_hand.om").read_bytes() == b"mine"
 
@@ -143,7 +143,7 @@ def test_the_note_on_random_weights_follows_the_model(model: Path, folder: Path)
     assert "wrote repo/means/1/WEIGHTS.txt: the weights are random" in succeed(model)
     assert scan_repository(folder.parent.parent)[0].caution == "RANDOM WEIGHTS"
     note.unlink()
-    assert "removed repo/means/1/WEIGHTS.txt: it spoke of random weights that were here" in succeed(model)
+    assert "removed repo/means/1/WEIGHTS.txt: it described random weights that were here" in succeed(model)
     assert not (folder / "WEIGHTS.txt").exists()
 
 
@@ -152,7 +152,7 @@ def test_a_note_on_another_model_stays(model: Path, folder: Path) -> None:
     for name in ("model.onnx", "WEIGHTS.txt"):
         (folder / name).write_text("RANDOM WEIGHTS")
     (line,) = (line for line in succeed(model) if "WEIGHTS.txt" in line)
-    assert line.startswith("left alone: repo/means/1/WEIGHTS.txt, which speaks of another model")
+    assert line.startswith("left alone: repo/means/1/WEIGHTS.txt, which describes another model")
     assert (folder / "WEIGHTS.txt").exists()
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from repserve_convert.architecture import VARIANTS, Block, find_variant
+from repserve_convert.architecture import IMAGE_SIZE, VARIANTS, Block, Variant, find_variant
 from repserve_convert.errors import ConversionError
 
 # Tables 4 and 5 of the RepVGG paper, which are table.PNG in the authors' repository: millions of deployed parameters
@@ -37,12 +37,25 @@ TRAINED = {
 }
 
 
+def deployed_parameters(variant: Variant) -> int:
+    return sum(math.prod(shape) for shape in variant.deployed_shapes(1000).values())
+
+
+def multiply_accumulates(variant: Variant, classes: int) -> int:
+    """Of one image after re-parameterisation."""
+    total, size = variant.features * classes, IMAGE_SIZE
+    for block in variant.blocks:
+        size = (size + block.stride - 1) // block.stride
+        total += math.prod(block.kernel_shape(3)) * size * size
+    return total
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_and_work_are_the_published_ones(name: str) -> None:
     parameters, work = PUBLISHED[name]
     variant = VARIANTS[name]
-    assert int(variant.deployed_parameters(1000) / 1e4) / 100 == parameters
-    assert round(variant.multiply_accumulates(1000) / 1e9, 1) == work
+    assert int(deployed_parameters(variant) / 1e4) / 100 == parameters
+    assert round(multiply_accumulates(variant, 1000) / 1e9, 1) == work
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -55,7 +68,7 @@ def test_trained_parameters_are_those_that_timm_counts(name: str) -> None:
 @pytest.mark.parametrize("name", ["B1", "B2", "B3"])
 def test_grouping_in_two_and_in_four_save_in_proportion(name: str) -> None:
     """B2g2 and B3g2 are in no table: a grouped block keeps 1/groups of its weights, so g2 saves 2/3 of what g4 does."""
-    whole, halves, quarters = (VARIANTS[f"{name}{suffix}"].deployed_parameters(1000) for suffix in ("", "g2", "g4"))
+    whole, halves, quarters = (deployed_parameters(VARIANTS[f"{name}{suffix}"]) for suffix in ("", "g2", "g4"))
     assert 3 * (whole - halves) == 2 * (whole - quarters) > 0
 
 
@@ -115,7 +128,7 @@ def test_deployed_arrays_have_the_names_of_the_reference() -> None:
 
 
 def test_digits_network_is_small() -> None:
-    assert VARIANTS["digits"].multiply_accumulates(10) < 40e6
+    assert multiply_accumulates(VARIANTS["digits"], 10) < 40e6
 
 
 def test_variants_are_found_in_any_case_and_unknown_ones_listed() -> None:

@@ -100,7 +100,7 @@ def test_a_folder_that_was_named_is_the_only_one(tmp_path: Path, system_root: Pa
 
 def test_a_runtime_without_atc_is_passed_over(tmp_path: Path, system_root: Path) -> None:
     useless = add_script(system_root / "ascend-toolkit" / "set_env.sh", atc=False)
-    with pytest.raises(ConversionError, match=rf"{useless} is there but leads to no atc"):
+    with pytest.raises(ConversionError, match=rf"{useless} exists but provides no atc"):
         find_cann(None, environment(tmp_path))
     script = add_script(tmp_path / "home" / "Ascend" / "cann" / "set_env.sh")
     assert find_cann(None, environment(tmp_path)).script == script

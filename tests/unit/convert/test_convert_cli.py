@@ -200,7 +200,7 @@ def test_pth2onnx_names_the_first_bad_key_and_writes_nothing(tmp_path: Path, wei
     first = list(VARIANTS["digits"].train_time_shapes(10))[50]
     result = weights.convert(tmp_path / "model.onnx")
     assert result.exit_code == 1
-    assert f"Error: of the RepVGG variants digits comes nearest, but key '{first}' is missing" in result.output
+    assert f"Error: the nearest RepVGG variant is digits: key '{first}' is missing" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
 
 
@@ -210,7 +210,7 @@ def test_pth2onnx_takes_the_deployed_form_and_says_what_was_compared(tmp_path: P
     weights.state = deployed_form(weights.state)
     result = weights.convert(tmp_path / "model.onnx")
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("the file has no train form; its deployed convolutions in torch")
+    assert result.output.startswith("outputs of the file's deployed convolutions (it has no train form)")
     assert (tmp_path / "model.onnx").read_bytes() == expected.read_bytes()
 
 
@@ -218,7 +218,7 @@ def test_pth2onnx_cannot_keep_branches_that_are_not_there(tmp_path: Path, weight
     weights.state = deployed_form(weights.state)
     result = weights.convert(tmp_path / "model.onnx", "--keep-branches")
     assert result.exit_code == 1
-    assert "has no branches left to keep" in result.output
+    assert "has no branches to keep" in result.output
     assert not (tmp_path / "model.onnx").exists()
 
 

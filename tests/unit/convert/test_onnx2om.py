@@ -53,7 +53,7 @@ def test_a_dry_run_prints_commands_for_a_shell(model: Path, tmp_path: Path) -> N
     result = run(model, *CHIP, "--dry-run")
     assert result.exit_code == 0, result.output
     assert result.output.splitlines() == [
-        "source /usr/local/Ascend/ascend-toolkit/set_env.sh  # not on this machine: its usual place",
+        "source /usr/local/Ascend/ascend-toolkit/set_env.sh  # its usual place; not on this machine",
         "mkdir -p repo/repvgg_a0/1",
         "cd repo/repvgg_a0/1",
         *(
@@ -95,12 +95,12 @@ def test_without_cann_the_command_says_so_in_one_line(model: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--batch-sizes", "1", "--gears", "1,2"), "exclude each other"),
+        (("--batch-sizes", "1", "--gears", "1,2"), "mutually exclusive"),
         (("--gears", "8"), "--gears 8 is one size: use --batch-sizes 8"),
         (("--gears", "1,2,2"), "'1,2,2' names a size twice"),
         (("--gears", "0,1"), "expected numbers of 1 to 2048"),
         (("--gears", "1,2049"), "expected numbers of 1 to 2048"),
-        (("--gears", ",".join(map(str, range(1, 102)))), "101 were given, and atc takes at most 100"),
+        (("--gears", ",".join(map(str, range(1, 102)))), "got 101, but atc takes at most 100"),
         (("--batch-sizes", "1;16"), "expected numbers of 1 to 2048, such as 1,16"),
         (("--batch-sizes", ""), "expected numbers of 1 to 2048"),
         (("--time-limit", "0"), "0.0 is not in the range"),
@@ -137,7 +137,7 @@ def test_a_mean_that_aipp_cannot_take_is_found_before_atc_runs(model: Path, tmp_
 
 
 def test_the_folder_must_be_a_versions(model: Path) -> None:
-    assert "no version's folder" in refusal(model, *CHIP, into="repo/repvgg_a0/latest")
+    assert "not a version's folder" in refusal(model, *CHIP, into="repo/repvgg_a0/latest")
 
 
 @pytest.mark.parametrize("given", ["310P3", "Ascend310P3", "ascend310P3"])
@@ -147,7 +147,7 @@ def test_the_chip_is_named_with_or_without_ascend(model: Path, given: str) -> No
 
 @pytest.mark.parametrize("given", ["", "310 P3", "Ascend310P3; ls"])
 def test_a_name_that_is_none_is_refused(model: Path, given: str) -> None:
-    assert "expected one such as Ascend310P3" in refusal(model, "--soc-version", given)
+    assert "expected a name such as Ascend310P3" in refusal(model, "--soc-version", given)
 
 
 def set_chips(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -179,4 +179,4 @@ def test_a_path_that_atc_refuses_is_refused_before_it_runs(tmp_path: Path) -> No
         convert, ["onnx2om", str(source), "--soc-version", "310P3", "--into", into, "--dry-run"]
     )
     assert result.exit_code == 1
-    assert "atc takes no path such as" in result.output
+    assert "atc refuses the path" in result.output

@@ -70,7 +70,7 @@ def test_what_was_there_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["one", "01", "1.0", "-1"])
 def test_a_version_is_a_number(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConversionError, match="named by a number, as in model_repo/repvgg_a0/1"):
+    with pytest.raises(ConversionError, match="its name must be a number, as in model_repo/repvgg_a0/1"):
         check_version_folder(tmp_path / name, [])
 
 
@@ -78,7 +78,7 @@ def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "model_bs1.om").write_text("by hand")
     check_version_folder(tmp_path / "1", ["model_bs16.om"])
-    with pytest.raises(ConversionError, match=r"model_bs1\.om is there and was not made by this command"):
+    with pytest.raises(ConversionError, match=r"model_bs1\.om exists and was not made by this command"):
         check_version_folder(tmp_path / "1", ["model_bs1.om", "model_bs16.om"])
 
 
@@ -89,7 +89,7 @@ def test_files_beside_an_unreadable_record_are_known_by_their_names(tmp_path: Pa
         (folder / name).write_text("")
     (folder / "compiled.json").write_text("{")
     check_version_folder(folder, ["model_bs1.om"])
-    with pytest.raises(ConversionError, match=r"mine\.om is there"):
+    with pytest.raises(ConversionError, match=r"mine\.om exists"):
         check_version_folder(folder, ["mine.om"])
 
 
@@ -105,7 +105,7 @@ def test_a_model_without_a_file_gets_the_defaults(tmp_path: Path) -> None:
 def test_a_file_that_is_there_must_fit(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text("max_batch_size = 8\n[preprocessing]\ncrop = 96\n")
     assert check_config(tmp_path, 96, 8).max_batch_size == 8
-    with pytest.raises(ConversionError, match=r"model\.toml: key 'max_batch_size' is 8, but 16 is to be compiled"):
+    with pytest.raises(ConversionError, match=r"model\.toml: key 'max_batch_size' is 8, but the largest batch is 16"):
         check_config(tmp_path, 96, 16)
     with pytest.raises(ConversionError, match=r"model\.toml: key 'preprocessing\.crop' is 96, but .* 224 by 224"):
         check_config(tmp_path, 224, 8)

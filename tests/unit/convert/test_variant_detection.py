@@ -63,7 +63,7 @@ def test_of_a_file_that_lacks_arrays_the_first_is_named(name: str, timm: bool, d
     state = {key: array for key, array in checkpoint.state.items() if key not in lost}
     first = min(lost, key=order.index)
     shown = to_timm(first) if timm else first
-    with pytest.raises(ConversionError, match=f"{name} comes nearest, but key '{re.escape(shown)}' is missing"):
+    with pytest.raises(ConversionError, match=f"{name}: key '{re.escape(shown)}' is missing"):
         choose_variant(Checkpoint(state, timm=timm), None)
 
 
@@ -79,9 +79,7 @@ def test_a_variant_that_was_named_must_fit(name: str, wanted: str) -> None:
 
 def test_the_second_half_of_a_file_may_be_missing() -> None:
     state = dict(list(file_of(VARIANTS["A1"]).state.items())[:150])
-    with pytest.raises(
-        ConversionError, match=r"of the RepVGG variants A1 comes nearest, but key 'stage3\.\S+' is miss"
-    ):
+    with pytest.raises(ConversionError, match=r"the nearest RepVGG variant is A1: key 'stage3\.\S+' is miss"):
         choose_variant(Checkpoint(state, timm=False), None)
 
 

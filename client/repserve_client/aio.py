@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Self, TypeVar
 
 import grpc
 
-from repserve_client.aio_stream import AsyncStreamDriver
+from repserve_client.aio_stream import AsyncStreamDriver, Call
 from repserve_client.channels import LeastInFlight, channel_options, checked_address
 from repserve_client.errors import ClientClosedError, ClientError, from_rpc_error
 from repserve_client.readiness import POLL_INTERVAL, ReadinessWait
@@ -18,12 +20,6 @@ from repserve_client.results import Classification, ModelInfo
 from repserve_client.retry import Attempts, RetryPolicy, checked_timeout
 from repserve_client.window import Outcome, StreamWindow
 from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-    from types import TracebackType
-
-    from repserve_client.aio_stream import Call
 
 _Response = TypeVar("_Response")
 

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import grpc
 
 from repserve_client.errors import ClientError, UnavailableError, from_rpc_error
+from repserve_client.requests import ImageInput
 from repserve_client.stream import END_TIMEOUT, ENDED_EARLY
+from repserve_client.window import Outcome, StreamWindow
+from repserve_protos.v1 import classification_pb2
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-
-    from repserve_client.requests import ImageInput
-    from repserve_client.window import Outcome, StreamWindow
-    from repserve_protos.v1 import classification_pb2
-
-    Call: TypeAlias = grpc.aio.StreamStreamCall[
-        classification_pb2.ClassifyStreamRequest, classification_pb2.ClassifyStreamResponse
-    ]
-    StartCall: TypeAlias = Callable[[AsyncIterator[classification_pb2.ClassifyStreamRequest]], Call]
-    Build: TypeAlias = Callable[[ImageInput], Awaitable[classification_pb2.ClassifyRequest]]
+Call: TypeAlias = (
+    "grpc.aio.StreamStreamCall[classification_pb2.ClassifyStreamRequest, classification_pb2.ClassifyStreamResponse]"
+)
+StartCall: TypeAlias = "Callable[[AsyncIterator[classification_pb2.ClassifyStreamRequest]], Call]"
+Build: TypeAlias = Callable[[ImageInput], Awaitable[classification_pb2.ClassifyRequest]]
 
 
 class AsyncStreamDriver:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
 
 from repserve_client.client import Client
 from repserve_client.errors import ClientError, DeadlineExceededError, UnavailableError
+from repserve_client.results import Classification, Prediction
 from repserve_client.retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from repserve_client.results import Classification, Prediction
-    from repserve_client.window import Outcome
+from repserve_client.window import Outcome
 
 _RETRY = RetryPolicy(max_attempts=4)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
 
 import grpc
 
@@ -14,15 +16,9 @@ from repserve_client.readiness import POLL_INTERVAL, ReadinessWait
 from repserve_client.requests import ImageInput, RequestBuilder
 from repserve_client.results import Classification, ModelInfo
 from repserve_client.retry import Attempts, RetryPolicy, checked_timeout
-from repserve_client.stream import StreamDriver
+from repserve_client.stream import Call, StreamDriver
 from repserve_client.window import Outcome, StreamWindow
 from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-    from types import TracebackType
-
-    from repserve_client.stream import Call
 
 _Response = TypeVar("_Response")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Iterable
+from typing import ClassVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _LOST_WHILE_SENDING = "Internal error from Core"
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from repserve_client.errors import ClientError, DeadlineExceededError, UnavailableError
+from repserve_client.results import ModelInfo
 from repserve_client.retry import checked_timeout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from repserve_client.results import ModelInfo
 
 POLL_INTERVAL = 0.2
 """Seconds between two calls."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from repserve_protos.v1 import classification_pb2
+from repserve_protos.v1 import classification_pb2
 
 _MICROSECONDS = 1e6
 

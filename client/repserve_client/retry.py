@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from repserve_client.errors import (
     ClientError,
@@ -13,9 +13,6 @@ from repserve_client.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @dataclass(frozen=True)

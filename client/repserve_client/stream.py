@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeAlias
 
 import grpc
 
 from repserve_client.errors import ClientError, UnavailableError, from_rpc_error
+from repserve_client.window import Outcome, StreamWindow
+from repserve_protos.v1 import classification_pb2
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
-    from repserve_client.window import Outcome, StreamWindow
-    from repserve_protos.v1 import classification_pb2
-
-    Call: TypeAlias = grpc.CallIterator[classification_pb2.ClassifyStreamResponse]
-    StartCall: TypeAlias = Callable[[Iterator[classification_pb2.ClassifyStreamRequest]], Call]
-    Events: TypeAlias = queue.SimpleQueue[classification_pb2.ClassifyStreamResponse | ClientError]
+Call: TypeAlias = "grpc.CallIterator[classification_pb2.ClassifyStreamResponse]"
+StartCall: TypeAlias = "Callable[[Iterator[classification_pb2.ClassifyStreamRequest]], Call]"
+Events: TypeAlias = "queue.SimpleQueue[classification_pb2.ClassifyStreamResponse | ClientError]"
 
 END_TIMEOUT = 1.0
 ENDED_EARLY = "the server ended the stream before it had answered everything"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from repserve_convert.errors import ConversionError
-
-if TYPE_CHECKING:
-    from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.imaging.preprocessing import Preprocessing
 
 AIPP_NAME = "aipp.cfg"
 GREY_LEVELS = 255

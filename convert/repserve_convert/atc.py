@@ -10,19 +10,16 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from pathlib import Path
+from typing import IO, cast
 
 from repserve_convert.aipp import AIPP_NAME
 from repserve_convert.atc_failures import explain_failure
+from repserve_convert.cann import Cann
 from repserve_convert.errors import ConversionError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from repserve_convert.cann import Cann
-    from repserve_convert.onnx_input import OnnxInput
+from repserve_convert.onnx_input import OnnxInput
 
 SUCCESS = "ATC run success, welcome to the next use."
 DEFAULT_PRECISION_MODE = "force_fp16"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repserve_convert.errors import ConversionError
 from repserve_server.ascend.installation import cann_version
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 SCRIPT_NAME = "set_env.sh"
 SYSTEM_ROOT = Path("/usr/local/Ascend")

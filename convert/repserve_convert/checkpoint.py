@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from repserve_convert.architecture import DEPLOYED_PART, LINEAR_WEIGHT
+from repserve_convert.architecture import DEPLOYED_PART, LINEAR_WEIGHT, Shape, Variant
 from repserve_convert.errors import ConversionError
 from repserve_convert.names import PARALLEL_PREFIX, from_timm, to_timm
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from repserve_convert.architecture import Shape, Variant
 
 COUNTER = "num_batches_tracked"
 """Last part of the keys that count training steps; not used for inference."""

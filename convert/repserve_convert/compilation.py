@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repserve_convert.aipp import AIPP_NAME, aipp_text
 from repserve_convert.atc import AtcOptions, Target, atc_arguments, compile_target, shell_form
+from repserve_convert.cann import Cann
 from repserve_convert.errors import ConversionError
 from repserve_convert.onnx_input import read_onnx_input
 from repserve_convert.version_folder import (
@@ -27,11 +28,6 @@ from repserve_server.repository.compiled import COMPILED_NAME, CompiledFolder, C
 from repserve_server.repository.config import CONFIG_NAME, ModelConfig
 from repserve_server.repository.model_files import ONNX_NAME
 from repserve_server.repository.weights_note import WEIGHTS_NOTE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from repserve_convert.cann import Cann
 
 PRECISIONS = {"force_fp16": "fp16", "force_fp32": "fp32"}
 """Names of the arithmetic where the mode leaves atc no choice; other modes keep their own."""

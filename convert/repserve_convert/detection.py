@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from repserve_convert.architecture import DEPLOYED_PART, VARIANTS, find_variant
+from repserve_convert.architecture import DEPLOYED_PART, VARIANTS, Variant, find_variant
+from repserve_convert.checkpoint import Checkpoint
 from repserve_convert.errors import ConversionError
-
-if TYPE_CHECKING:
-    from repserve_convert.architecture import Variant
-    from repserve_convert.checkpoint import Checkpoint
 
 SHOWN_KEYS = 3
 """Keys of a file without any RepVGG block that its error message shows."""

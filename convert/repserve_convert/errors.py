@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from types import ModuleType
+from typing import ParamSpec
 
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
 
 Arguments = ParamSpec("Arguments")
 

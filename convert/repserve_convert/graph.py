@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from repserve_convert.architecture import IMAGE_CHANNELS, IMAGE_SIZE, WHITE
+from repserve_convert.architecture import IMAGE_CHANNELS, IMAGE_SIZE, WHITE, Block, Variant
 from repserve_convert.errors import ConversionError
-from repserve_convert.reparameterise import EPSILON, Affine, DeployedWeights
+from repserve_convert.reparameterise import EPSILON, Affine, DeployedWeights, State
 from repserve_server.files import written_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from repserve_convert.architecture import Block, Variant
-    from repserve_convert.reparameterise import State
-    from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.imaging.preprocessing import Preprocessing
 
 INPUT_NAME = "actual_input_1"
 OUTPUT_NAME = "output1"

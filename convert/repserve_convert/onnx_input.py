@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from repserve_convert.errors import ConversionError, require
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CHANNELS = 3
 _DIMENSIONS = 4

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from repserve_convert.checkpoint import Checkpoint
 from repserve_convert.detection import choose_variant
@@ -12,10 +13,6 @@ from repserve_convert.reparameterise import reparameterise
 from repserve_convert.weights import load_pth
 from repserve_server.repository.model_files import ONNX_NAME
 from repserve_server.repository.weights_note import WEIGHTS_NOTE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)

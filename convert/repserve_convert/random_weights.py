@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from repserve_convert.architecture import Block, Shape, Variant
-    from repserve_convert.reparameterise import FloatArray, State
+from repserve_convert.architecture import Block, Shape, Variant
+from repserve_convert.reparameterise import FloatArray, State
 
 # Mean and variance of max(x, 0) for a standard normal x: what a block gives, and so what the next one gets.
 RECTIFIED_MEAN = 1 / math.sqrt(2 * math.pi)

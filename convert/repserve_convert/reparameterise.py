@@ -8,19 +8,15 @@ are float32.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from repserve_convert.architecture import DEPLOYED_PART
+from repserve_convert.architecture import DEPLOYED_PART, Block, Variant
 from repserve_convert.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from repserve_convert.architecture import Block, Variant
 
 EPSILON = 1e-5
 """Added to the variance by the reference implementation's batch normalisations (and torch's default)."""

@@ -5,16 +5,12 @@ It is trained, and converted models are compared with it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from repserve_convert.architecture import Block, Variant
 from repserve_convert.reparameterise import EPSILON
-
-if TYPE_CHECKING:
-    from repserve_convert.architecture import Block, Variant
 
 # mypy sees torch's types only where torch is installed: hence "unused-ignore" beside each ignored code.
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 
-from repserve_convert.architecture import IMAGE_CHANNELS, IMAGE_SIZE, WHITE
+from repserve_convert.architecture import IMAGE_CHANNELS, IMAGE_SIZE, WHITE, Variant
+from repserve_convert.checkpoint import Checkpoint
 from repserve_convert.errors import ConversionError
 from repserve_convert.train_network import RepVGG
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from repserve_convert.architecture import Variant
-    from repserve_convert.checkpoint import Checkpoint
 
 CELLS = (1, 4, 14, 56)
 """Side in pixels of the squares of each random image: images of fine noise alone score alike."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -15,9 +15,6 @@ from repserve_convert.errors import ConversionError
 from repserve_server.errors import RepositoryError
 from repserve_server.repository.compiled import read_compiled
 from repserve_server.repository.config import CONFIG_NAME, ModelConfig, read_config
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 _OUR_NAMES = re.compile(r"model_(bs\d+|gears)\.om")
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pickle
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from repserve_convert.errors import ConversionError, require
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from repserve_convert.reparameterise import State
+from repserve_convert.reparameterise import State
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts save the state dict in a larger checkpoint."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from repserve_server.ascend.npu_smi import NpuSmiError, read_chips, soc_version
@@ -20,10 +22,6 @@ from repserve_server.backends.acl_model import AclModel
 from repserve_server.backends.base import Backend, BackendError, BackendOptions, DeviceError, TensorSpec
 from repserve_server.repository.compiled import CompiledFolder, read_compiled
 from repserve_server.repository.model_files import find_om
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from repserve_server.errors import RepServeError
 from repserve_server.imaging.preprocessing import CHANNELS, Preprocessing
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Precision = Literal["auto", "f32", "bf16"]
 InputKind = Literal["pixels", "tensor"]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from repserve_server.backends.base import Backend, BackendError, BackendOptions, image_specs, power_sizes
 from repserve_server.backends.onnx_input import OnnxInput, read_input
 from repserve_server.imaging.normalise import normalise
 from repserve_server.repository.model_files import find_onnx
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 

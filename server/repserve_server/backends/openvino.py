@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from repserve_server.backends.base import (
@@ -17,10 +18,6 @@ from repserve_server.backends.base import (
 )
 from repserve_server.backends.onnx_input import OnnxInput, read_input
 from repserve_server.repository.model_files import find_onnx
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 _DTYPES = {"f32": "float32", "u8": "uint8"}
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from repserve_server.backends.base import DEFAULT_OUTPUT_NAME, Backend, BackendError, BackendOptions, image_specs
 from repserve_server.backends.published import PUBLISHED_DEVICES
 from repserve_server.process import set_timer_slack
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DEFAULT_CLASSES = 1000
 _SAMPLED_BYTES = 64

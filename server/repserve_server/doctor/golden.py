@@ -6,17 +6,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repserve_server.channel.worker_messages import RecordGolden
 from repserve_server.errors import RepositoryError
 from repserve_server.process import available_cpus
 from repserve_server.repository.golden import golden_file
+from repserve_server.repository.scan import ModelFolder
+from repserve_server.settings import Settings
 from repserve_server.supervisor.models import ModelVersion
-
-if TYPE_CHECKING:
-    from repserve_server.repository.scan import ModelFolder
-    from repserve_server.settings import Settings
 
 _RECORDER = "repserve_server.worker.golden_record"
 

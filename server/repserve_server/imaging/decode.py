@@ -12,17 +12,14 @@ accepts some damaged files that the guide's code refuses, and prints to stderr a
 from __future__ import annotations
 
 from math import ceil, floor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from repserve_server.imaging.image_format import corrupt, open_image
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.imaging.preprocessing import Preprocessing
 
 Box = tuple[float, float, float, float]
 

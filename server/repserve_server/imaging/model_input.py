@@ -5,17 +5,12 @@ The dtype of the target array decides: uint8 [crop, crop, 3], or float32 [3, cro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.normalise import normalise
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from repserve_server.imaging.preprocessing import Preprocessing
+from repserve_server.imaging.preprocessing import Preprocessing
 
 
 def write_encoded(data: bytes, preprocessing: Preprocessing, out: NDArray[np.generic], *, max_pixels: int) -> None:

@@ -6,14 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from watchfiles import awatch
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from repserve_server.repository.scan import ModelFolder, VersionFolder
+from repserve_server.repository.scan import ModelFolder, VersionFolder
 
 logger = logging.getLogger(__name__)
 

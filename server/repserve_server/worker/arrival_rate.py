@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from repserve_server.worker.planner import BatchCosts
+from repserve_server.worker.planner import BatchCosts
 
 _MEMORY_RUNS = 100
 """Memory in runs of the largest batch, 0.2 s on a 310P: long enough to know the rate to some 5 %, short enough to

@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repserve_server.backends.base import Backend, BackendError
+from repserve_server.channel.model_info import Output
 from repserve_server.channel.worker_messages import GoldenResult
 from repserve_server.imaging.model_input import write_encoded
 from repserve_server.imaging.preprocessing import Preprocessing
 from repserve_server.repository.golden import GoldenImage, find_image, read_golden, read_labelled
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from repserve_server.channel.model_info import Output
 
 _MAX_PIXELS = 100_000_000
 

@@ -10,12 +10,9 @@ Programming and Markov Processes", 1960) from the plans that finish soonest come
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 PATIENCE = 1.2
 """Waiting images are finished within this many times the soonest possible, whatever may arrive. More patience

@@ -10,9 +10,8 @@ import logging
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from repserve_server.backends.base import DeviceError
+from repserve_server.backends.base import Backend, DeviceError
 from repserve_server.channel.link import Link, LinkClosedError
 from repserve_server.channel.messages import (
     MAX_ENTRIES,
@@ -24,15 +23,12 @@ from repserve_server.channel.messages import (
     pack_answer,
     unpack_for_worker,
 )
+from repserve_server.channel.slots import SlotArea
 from repserve_server.worker.arrival_rate import ArrivalRate
+from repserve_server.worker.metrics import WorkerMetrics
 from repserve_server.worker.planner import BatchCosts, Plan, plan
 from repserve_server.worker.sources import BatchAssembler, Source, WaitingImage
 from repserve_server.worker.waiting import WaitingImages
-
-if TYPE_CHECKING:
-    from repserve_server.backends.base import Backend
-    from repserve_server.channel.slots import SlotArea
-    from repserve_server.worker.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 

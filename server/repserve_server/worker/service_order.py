@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from repserve_server.channel.messages import Priority
-
-if TYPE_CHECKING:
-    from repserve_server.worker.sources import WaitingImage
+from repserve_server.worker.sources import WaitingImage
 
 URGENT_IN_A_ROW = 7
 """After so many urgent images another one runs, if any waits: these get at least an eighth of the device."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from repserve_server.channel.link import Link
-    from repserve_server.channel.messages import Priority
-    from repserve_server.channel.slots import SlotArea
+from repserve_server.channel.link import Link
+from repserve_server.channel.messages import Priority
+from repserve_server.channel.slots import SlotArea
 
 
 @dataclass(eq=False)

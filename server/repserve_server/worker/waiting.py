@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from repserve_server.channel.messages import Cancellation, Submission
 from repserve_server.worker.service_order import ServiceOrder
-from repserve_server.worker.sources import WaitingImage
-
-if TYPE_CHECKING:
-    from repserve_server.channel.messages import Cancellation, Submission
-    from repserve_server.worker.sources import Source
+from repserve_server.worker.sources import Source, WaitingImage
 
 
 class WaitingImages:

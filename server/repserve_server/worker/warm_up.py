@@ -5,15 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repserve_server.backends.base import Backend, BackendError
 from repserve_server.worker.planner import BatchCosts
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _RUNS = 15
 _ENOUGH_SECONDS = 0.2

@@ -162,10 +162,10 @@ def test_a_process_that_cannot_be_killed_is_not_waited_for(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        ("import os; os.write(1, b'noise'); version = 1", "aclruntime (version not known), ais_bench"),
-        ("import os; os.abort()", "importing them ended by SIGABRT"),
+        ("import os; os.write(1, b'noise'); version = 1", "aclruntime (unknown version), ais_bench"),
+        ("import os; os.abort()", "the import ended by SIGABRT"),
         ("raise ImportError('libascendcl.so: cannot open shared object file')", "aclruntime cannot be loaded: liba"),
-        ("raise ValueError('torn')", "importing them ended with status 1 (ValueError: torn)"),
+        ("raise ValueError('torn')", "the import ended with status 1 (ValueError: torn)"),
     ],
 )
 def test_the_vendors_packages_are_imported_in_a_process_of_its_own(tmp_path: Path, body: str, found: str) -> None:

@@ -72,7 +72,7 @@ class InternalError(ClientError):
 
 
 class UnauthenticatedError(ClientError):
-    """The server asks for credentials that the request did not carry."""
+    """The server requires credentials that the request did not carry."""
 
     status = grpc.StatusCode.UNAUTHENTICATED
 
@@ -89,19 +89,7 @@ class ClientClosedError(ClientError):
     status = grpc.StatusCode.CANCELLED
 
 
-_CLASSES: dict[str, type[ClientError]] = {
-    kind.status.name: kind
-    for kind in (
-        InvalidArgumentError,
-        NotFoundError,
-        DeadlineExceededError,
-        ResourceExhaustedError,
-        UnavailableError,
-        InternalError,
-        UnauthenticatedError,
-        PermissionDeniedError,
-    )
-}
+_CLASSES = {kind.status.name: kind for kind in ClientError.__subclasses__() if kind is not ClientClosedError}
 _CODE_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 
 

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Status(Enum):
-    """An outcome on the wire: the gRPC status code, its number, and the HTTP status that says the same."""
+    """An outcome on the wire: the number of the gRPC status code, and the equivalent HTTP status."""
 
     INVALID_ARGUMENT = (3, 400)
     DEADLINE_EXCEEDED = (4, 504)
@@ -82,7 +82,7 @@ class ModelNotFoundError(RepServeError):
 
 
 class ModelUnavailableError(RepServeError):
-    """The model is known and cannot answer now: it is loading, or its workers keep failing."""
+    """The model exists but cannot answer now: it is loading, or its workers keep failing."""
 
     status = Status.UNAVAILABLE
     rejection = "not_ready"
@@ -96,19 +96,19 @@ class DrainingError(RepServeError):
 
 
 class ServerUnavailableError(RepServeError):
-    """A part of the server that is needed for the answer is not there now."""
+    """A part of the server that is needed for the answer is unavailable now."""
 
     status = Status.UNAVAILABLE
 
 
 class NotAllowedError(RepServeError):
-    """The server is not in a state, or not set up, to do what was asked; trying again will not help."""
+    """The server's state or settings do not allow the request; trying again will not help."""
 
     status = Status.FAILED_PRECONDITION
 
 
 class AlreadyExistsError(RepServeError):
-    """Something of that name is there already."""
+    """Something of that name exists already."""
 
     status = Status.ALREADY_EXISTS
 
@@ -120,13 +120,13 @@ class RepositoryError(RepServeError):
 
 
 class ModelLoadError(RepServeError):
-    """A model that was to be loaded cannot be; what was served before still is."""
+    """A model cannot be loaded; what was served before still is."""
 
     status = Status.FAILED_PRECONDITION
 
 
 class InternalError(RepServeError):
-    """Something went wrong that the server does not know."""
+    """An unexpected error of the server."""
 
     status = Status.INTERNAL
 
@@ -140,20 +140,20 @@ class RelayedError(RepServeError):
 
 
 class QueueFullError(RepServeError):
-    """As many images wait as the model's queue may hold."""
+    """The model's queue is full."""
 
     status = Status.RESOURCE_EXHAUSTED
     rejection = "queue_full"
 
 
 class UnmeetableDeadlineError(QueueFullError):
-    """What waits already takes longer than the request allows."""
+    """The queued images take longer than the request allows."""
 
     rejection = "deadline"
 
 
 class DeadlineError(RepServeError):
-    """The request's time was over before an answer was there."""
+    """The request's deadline passed before it was answered."""
 
     status = Status.DEADLINE_EXCEEDED
 

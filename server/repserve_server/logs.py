@@ -1,4 +1,4 @@
-"""Logging to standard error: one line an event, with the process it came from, as text or as JSON."""
+"""Logging to standard error: one line per event, with its process, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 EXTRA = ("request_id", "trace_id", "method", "code")
-"""What the line of a failed request also says."""
+"""Fields that are added to the line of a failed request."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -61,7 +61,7 @@ def configure_logging(process: str, level: LogLevel, form: LogFormat = "text") -
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(process) if form == "json" else _TextFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # What changed is said by those who do something about it.
+    # Changes are logged where they are handled.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 

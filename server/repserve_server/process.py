@@ -1,4 +1,4 @@
-"""What a process asks of Linux: to die with its parent, exact sleeps, orderly ends, and how many CPUs it may use."""
+"""Linux features of a process: dying with its parent, exact sleeps, orderly exits, and the number of usable CPUs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def become_child(parent: int, name: str) -> None:
     this process would not do: a library that prints while it holds Python's lock could wait for ever for its reader.
 
     Args:
-        parent: process id of the supervisor, as it said itself.
+        parent: process id of the supervisor, from the supervisor itself.
         name: up to 15 characters for ps and top.
 
     Raises:

@@ -6,6 +6,7 @@ import ast
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -260,6 +261,12 @@ def test_modules_are_short(folder: str) -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
     long = {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > MAX_LINES}
     assert long == {}
+
+
+def test_the_wheel_holds_the_five_packages_and_no_tools() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert sorted(packages) == sorted(f"{folder.name}/{name}" for name, folder in PACKAGES.items())
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))

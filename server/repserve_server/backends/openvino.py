@@ -23,7 +23,7 @@ _DTYPES = {"f32": "float32", "u8": "uint8"}
 
 
 class OpenVinoBackend(Backend):
-    """An ONNX model compiled for this CPU, taking uint8 NHWC images unless the options ask for its own input.
+    """An ONNX model compiled for this CPU, taking uint8 NHWC images unless the options select its own input.
 
     The normalisation (guide: /255, -mean, /std) is compiled into the graph where the model does not bring it, so that
     slots take a quarter of the bytes. The batch dimension stays dynamic: every size up to the largest runs without

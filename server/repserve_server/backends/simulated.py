@@ -1,6 +1,6 @@
 """Simulated devices: published times, no chip, made-up scores.
 
-They stand in for hardware when the server itself is to be timed. Everything that shows their figures says SIMULATED.
+They replace hardware for measurements of the server itself. Everything that shows their figures says SIMULATED.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SleepError:
 
 
 class SimulatedBackend(Backend):
-    """A device that takes as long as the guide's table says, and makes its scores up from the images' bytes.
+    """A device with the run times of the guide's table, and scores made up from the images' bytes.
 
     A run ends at a time on an absolute schedule. Waking up is always a little late; a run that follows at once starts
     where the last one was due to end, so that the lateness does not add up; ``sleep_error`` measures it. At most

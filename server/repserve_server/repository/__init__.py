@@ -1,1 +1,1 @@
-"""The model repository: folders of models, what model.toml says of them, and their versions."""
+"""The model repository: its folders, versions and files; each format has its one reader here."""

@@ -21,7 +21,7 @@ _NOISY_RUN_WEIGHT = 0.06
 """The same for a device that runs any size, a CPU, as a share of the largest batch: its costs rise almost evenly with
 the size and were measured beside other work, so that small differences between them mean nothing."""
 _LOAD_STEPS = 16
-"""Rates of arrival are told apart to this share of what the device can run: on a device that is quickest with sixteen,
+"""Rates of arrival are distinguished to this share of the device's own: on a device that is quickest with sixteen,
 by the images that are expected during a run of sixteen."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import click
 
@@ -127,10 +128,7 @@ def _record(path: str, outcome: Outcome) -> dict[str, object]:
         "file": path,
         "model": outcome.model,
         "version": outcome.version,
-        "classes": [
-            {"index": ranked.index, "label": ranked.label, "probability": ranked.probability}
-            for ranked in prediction.classes
-        ],
+        "classes": [asdict(ranked) for ranked in prediction.classes],
         "batch_size": prediction.batch_size,
         "decode_seconds": outcome.decode_seconds,
         "queue_seconds": prediction.queue_seconds,

@@ -10,6 +10,8 @@ import textwrap
 import time
 from typing import Any, Literal
 
+from typing_extensions import override
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 EXTRA = ("request_id", "trace_id", "method", "code")
@@ -26,13 +28,15 @@ class _TextFormatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s %(levelname)s [{process}] %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
         # Names come from clients, too; a line break in one must not begin a line of the log.
         extra = "".join(f" {name}={getattr(record, name)}" for name in EXTRA if hasattr(record, name))
         record.message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.message + extra)
         return super().formatMessage(record)
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 - the base class's
+    @override
+    def formatException(self, ei: Any) -> str:
         return textwrap.indent(super().formatException(ei), "  ")
 
 
@@ -43,6 +47,7 @@ class _JsonFormatter(logging.Formatter):
         super().__init__()
         self._process = process
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         content: dict[str, object] = {
             "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03}Z",

@@ -20,10 +20,11 @@ from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import override
 
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
-from repserve_bench.driver import Driver
+from repserve_bench.driver import Driver, Recorder
 from repserve_bench.environment import describe_environment
 from repserve_bench.load_messages import Job
 from repserve_bench.load_options import OUTPUT_FILE
@@ -47,8 +48,8 @@ MOST_PENDING = 4_096
 """Requests that may be unanswered before the load itself gives up: a server that neither answers nor refuses."""
 
 
-class Outcomes:
-    """What became of requests: seconds from when each was due to its end, by status. See Recorder."""
+class Outcomes(Recorder):
+    """What became of requests: seconds from when each was due to its end, by status."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
@@ -65,19 +66,20 @@ class Outcomes:
         values = self.seconds.get(code)
         return float(np.percentile(values, percentile)) * 1e3 if values else 0.0
 
+    @override
     def sent(self, due: float, free: float) -> None:
-        """See Recorder."""
         self.held |= free > due
 
+    @override
     def retried(self, code: str) -> None:
-        """See Recorder."""
+        """Never happens: this load retries nothing."""
 
-    def answered(self, index: int, response: pb.ClassifyResponse, due: float, ended: float) -> None:  # noqa: ARG002
-        """See Recorder."""
+    @override
+    def answered(self, index: int, response: pb.ClassifyResponse, due: float, ended: float) -> None:
         self.seconds.setdefault("OK", []).append(ended - due)
 
+    @override
     def failed(self, failure: ClientError, due: float) -> None:
-        """See Recorder."""
         self.without_retry_info += failure.code == "RESOURCE_EXHAUSTED" and failure.retry_after is None
         self.seconds.setdefault(failure.code, []).append(time.monotonic() - due)
 

@@ -9,8 +9,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
-from repserve_server.backends.base import DEFAULT_OUTPUT_NAME, BackendOptions, TensorSpec
+from repserve_server.backends.base import DEFAULT_OUTPUT_NAME, Backend, BackendOptions, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,7 @@ RUN_SECONDS = 0.064
 CLASSES = 4
 
 
-class Device:
+class Device(Backend):
     """Takes its time and answers the same for every image."""
 
     name = "slow_device"
@@ -34,14 +35,15 @@ class Device:
         self.classes = CLASSES
         self.batch_sizes = (options.max_batch_size,)
 
+    @override
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """See ``Backend.run``."""
         threading.Event().wait(RUN_SECONDS)
         return np.tile(np.arange(CLASSES, dtype=np.float32), (len(batch), 1))
 
+    @override
     def figures(self) -> dict[str, float]:
-        """See ``Backend.figures``."""
         return {}
 
+    @override
     def close(self) -> None:
-        """See ``Backend.close``."""
+        """Has nothing to give back."""

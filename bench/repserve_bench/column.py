@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Better = Literal["higher", "lower", "neither"]
 Noise = Literal["throughput", "p50", "p99", "none"]
-"""Which figure of a run's windows tells how much of a difference is noise."""
+"""Which figure of a run's windows shows how much of a difference is noise."""
 
 
 MANY = 10
@@ -75,7 +75,7 @@ class Column:
     instead: str = ""
     """Path of the words that say why there is no figure."""
     optional: bool = False
-    """Whether the figure is left out of a list of figures where there is none."""
+    """Whether the figure is left out of a list of figures where there is none, or nothing to count."""
     detail: bool = False
     """Whether the figure is only in the report of a single run, not in each point of a series."""
     better: Better = "neither"
@@ -89,6 +89,11 @@ class Column:
     def value(self, document: Document) -> object:
         """Return the figure in a document; None where there is none."""
         return find(document, self.key)
+
+    def found(self, document: Document) -> bool:
+        """Return whether there is a figure, and if it counts something, whether there was any."""
+        value = self.value(document)
+        return isinstance(value, float) or bool(value)
 
     def text(self, document: Document) -> str:
         """Return the figure with its unit, or why there is none."""
@@ -131,7 +136,7 @@ def make_document(columns: Iterable[Column], source: object) -> dict[str, Any]:
 
 def list_figures(columns: Iterable[Column], document: Document) -> list[tuple[str, str]]:
     """Return each figure of a document with its name, without optional ones that are not there."""
-    shown = (column for column in columns if not column.optional or column.value(document) is not None)
+    shown = (column for column in columns if not column.optional or column.found(document))
     return [(column.heading, column.text(document)) for column in shown]
 
 

@@ -7,6 +7,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
+from repserve_bench.driver import Recorder
 from repserve_bench.predictions import Prediction
 from repserve_bench.tally import Tally
 from repserve_client.errors import DeadlineExceededError, InternalError
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 MICROSECOND = 1e-6
 
 
-class Counts:
+class Counts(Recorder):
     """Adds up what became of requests, until someone takes it."""
 
     def __init__(self, groups: Sequence[tuple[Sample, ...]]) -> None:
@@ -63,8 +66,8 @@ class Counts:
         self.predictions.clear()
         self._open.clear()
 
+    @override
     def sent(self, due: float, free: float) -> None:
-        """See Recorder."""
         lag = time.monotonic() - free
         with self._lock:
             self._tally.send_lag_seconds += lag
@@ -72,20 +75,20 @@ class Counts:
             self._tally.worst_hold = max(self._tally.worst_hold, free - due)
             self._open[due] += 1
 
+    @override
     def retried(self, code: str) -> None:
-        """See Recorder."""
         with self._lock:
             self._tally.retries[code] += 1
 
+    @override
     def failed(self, failure: ClientError, due: float) -> None:
-        """See Recorder."""
         with self._lock:
             if not self._closed:
                 self._end(due)
                 self._fail(failure, due)
 
+    @override
     def answered(self, index: int, response: pb.ClassifyResponse, due: float, ended: float) -> None:
-        """See Recorder."""
         samples = self._groups[index]
         with self._lock:
             if self._closed:
@@ -93,10 +96,10 @@ class Counts:
             self._end(due)
             self.last_ended = ended
             if len(response.predictions) != len(samples) or not all(one.classes for one in response.predictions):
-                told = [len(one.classes) for one in response.predictions]
+                counts = [len(one.classes) for one in response.predictions]
                 self._fail(
                     InternalError(
-                        f"{len(samples)} images were sent, and the answer has this many classes for each: {told}"
+                        f"{len(samples)} images were sent, and the answer has this many classes for each: {counts}"
                     ),
                     due,
                 )

@@ -19,7 +19,7 @@ from repserve_bench.column import (
 from repserve_bench.environment import describe_environment
 from repserve_bench.predictions import accuracy_by_class, worst_mistakes
 from repserve_bench.report_file import RUN, SCHEMA_VERSION
-from repserve_bench.served_model import describe_instances, describe_model
+from repserve_bench.served_model import describe_instances, model_json
 from repserve_bench.tally import histogram
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def _classes(found: Measurement) -> list[dict[str, object]]:
     ]
 
 
-def _mistakes(found: Measurement) -> list[dict[str, object]]:
+def _mistakes(found: Measurement) -> list[dict[str, Any]]:
     if found.accuracy_missing:
         return []
-    return [asdict(one) for one in worst_mistakes(found.dataset.samples, found.result.predictions, found.class_names)]
+    return worst_mistakes(found.dataset.samples, found.result.predictions, found.class_names)
 
 
 def _disagreement(found: Measurement) -> dict[str, object] | None:
@@ -131,7 +131,7 @@ COLUMNS = (
     Column("mean_queue_seconds", "mean queue", "queue", MILLISECONDS, optional=True, better="lower", noise="p99"),
     Column("mean_compute_seconds", "mean compute", "compute", MILLISECONDS, optional=True, better="lower", noise="p50"),
     Column("mean_other_seconds", "mean rest (network, gRPC, threads)", "other_seconds", MILLISECONDS, optional=True),
-    Column("changed_answers", "images whose answer changed", "changed_answers", COUNT, optional=True),
+    Column("changed_answers", "images whose answer changed", "tally.changed_answers", COUNT, optional=True),
     Column("accuracy/disagreement/text", "disagreement", optional=True),
     Column("client", get=_client, detail=True),
     Column("client/bottleneck", get="result.client_bound"),
@@ -145,7 +145,7 @@ COLUMNS = (
     Column("images_by_version", get="tally.versions"),
     Column("batch_sizes", get=lambda found: {str(n): count for n, count in sorted(found.tally.batch_sizes.items())}),
     Column("latency_histogram", get=lambda found: histogram(found.tally.waited), detail=True),
-    Column("stability", get=_stability, detail=True),
+    Column("stability", get=_stability),
     Column("warnings", get=lambda found: found.warnings(), detail=True),
 )
 _BY_KEY = {column.key: column for column in COLUMNS}
@@ -189,5 +189,5 @@ def report_head(schema: str, settings: LoadSettings, model: ModelInfo) -> dict[s
         "schema_version": SCHEMA_VERSION,
         "environment": describe_environment(),
         "settings": asdict(settings),
-        "model": describe_model(model),
+        "model": model_json(model),
     }

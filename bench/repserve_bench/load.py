@@ -37,13 +37,13 @@ REPORT_DELAY = 0.5
 """Seconds after which what a load process counted is known here for certain; it reports five times a second."""
 LOAD_PROCESS = "repserve_bench.load_process"
 EXPECTED_SECONDS = 0.01
-"""What an answer takes, roughly, where it is only about the number of load processes."""
+"""Rough time to an answer, to estimate the number of load processes."""
 BUSY_SHARE = 0.9
 """A load process that used more of a core than this may have been what limited the throughput."""
 
 
 LEAST_SECONDS = 0.1
-"""Of a shorter replay nobody can say what limited it."""
+"""In a shorter replay, it cannot be determined what limited it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LoadSettings:
     until_stable: bool = False
     """Whether to stop as soon as the last windows agree."""
     window_seconds: float = 1.0
-    """Length of the windows that tell whether the figures have settled."""
+    """Length of the windows that show whether the figures are stable."""
     processes: int | None = None
     """Load processes; None is as many as the load needs."""
     channels: int = CHANNELS
@@ -86,7 +86,7 @@ class LoadResult:
 
     tally: Tally
     elapsed: float
-    """Seconds from the first sending to the last answer; of an open loop those asked for, if they are more."""
+    """Seconds from the first sending to the last answer; in an open loop at least the requested ones."""
     processes: int
     cpu_seconds: float
     """CPU time of the load processes while the clock ran."""
@@ -251,7 +251,7 @@ class _Collector:
         started = min(finished.started for finished in self._finished)
         elapsed = max(finished.ended for finished in self._finished) - started
         if self._settings.arrivals is not None and not self._interrupted and self._settled is None:
-            # The last request was due before the time was over; what it was offered for is the whole time.
+            # The last request was due before the end; the load lasted for the whole time.
             elapsed = max(elapsed, self._settings.seconds)
         return LoadResult(
             tally=self._tally,

@@ -9,7 +9,7 @@ import click
 
 from repserve_bench.command import INTERRUPTED, measuring, print_error
 from repserve_bench.html.page import write_report
-from repserve_bench.load_options import HTML_FILE, OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.load_options import SECONDS, load_options, prepare, report_options
 from repserve_bench.saturation import find_saturation, saturation_table
 from repserve_bench.saturation import warnings as saturation_warnings
 from repserve_bench.sweep import OwnServers, sweep_table
@@ -57,8 +57,7 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     metavar="SETTING=VALUE,VALUE",
     help="With --device: a setting of repserve serve to vary, such as max-batch-size=1,16. Repeatable.",
 )
-@click.option("--output", type=OUTPUT_FILE, default=Path("sweep.json"), show_default=True, help="JSON report.")
-@click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
+@report_options("sweep.json")
 @measuring
 def sweep(
     console: Console,
@@ -104,8 +103,7 @@ def sweep(
 @click.option(
     "--in-flight", type=click.IntRange(1), default=4096, show_default=True, help="Maximum number of requests in flight."
 )
-@click.option("--output", type=OUTPUT_FILE, default=Path("saturate.json"), show_default=True, help="JSON report.")
-@click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
+@report_options("saturate.json")
 @measuring
 def saturate(
     console: Console,

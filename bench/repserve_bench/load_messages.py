@@ -1,4 +1,4 @@
-"""What a load process and its parent tell each other; counts travel as a Tally."""
+"""The messages between a load process and its parent; counts travel as a Tally."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ import click
 
 from repserve_bench.dataset import load_dataset
 from repserve_bench.errors import LoadError
-from repserve_bench.inference_metadata import describe_model
 from repserve_bench.load import LoadSettings
 from repserve_bench.payloads import InputSettings
 from repserve_bench.served_model import choose_model, list_models
+from repserve_bench.transport.metadata import describe_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class OutputFile(click.Path):
-    """A file to write after a measurement, which is not made in vain for want of its folder."""
+    """A file to write after a measurement; its folder is checked before."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
         """Check the folder too; see click.Path."""
@@ -58,7 +58,7 @@ SECONDS = click.FloatRange(0, min_open=True)
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the user said."""
+    """The options as the user gave them."""
 
     images: Path
     labels: Path | None
@@ -141,6 +141,13 @@ def load_options(command: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
+def report_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options for the reports of a series: ``output`` with a default name, and ``html``."""
+    output = click.option("--output", type=OUTPUT_FILE, default=Path(name), show_default=True, help="JSON report.")
+    html = click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
+    return lambda command: output(html(command))
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a load needs besides when to send."""
@@ -178,7 +185,7 @@ def prepare(load: LoadOptions) -> Prepared:
             pixels=load.input_kind == "pixels",
             images_per_request=load.images_per_request,
             crop=crop,
-            # What tells no size to resize to is taken to crop as much of an image as the guide does.
+            # Without a size to resize to, crop as much of an image as the guide does.
             resize=model.resize or round(crop * defaults.resize / defaults.crop),
             tensor=tensor,
         ),
@@ -189,7 +196,7 @@ def prepare(load: LoadOptions) -> Prepared:
 def find_model(load: LoadOptions) -> tuple[ModelInfo, InputTensor | None]:
     """Return the model to load, and for KServe v2 its input.
 
-    A RepServe server is asked for its own list too, which alone says what is simulated.
+    A RepServe server's own list is read too: only that shows what is simulated.
 
     Raises:
         LoadError: The server does not answer or does not serve the model.

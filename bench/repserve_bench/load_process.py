@@ -61,7 +61,7 @@ async def serve(connection: Connection) -> None:
 
 
 async def _watch(connection: Connection, driver: Driver, counts: Counts, job: Job) -> float:
-    """Run the driver, send its tallies, and heed Stop and the end of the other process.
+    """Run the driver, send its tallies, and react to Stop and to the end of the other process.
 
     Returns:
         ``time.monotonic()`` of its end: of the last answer, or of Stop where nothing was answered after it.
@@ -95,7 +95,7 @@ def _make_loop() -> asyncio.AbstractEventLoop:
 
 
 def main() -> None:
-    """Run in the load process; the parent alone heeds Ctrl-C."""
+    """Run in the load process; only the parent reacts to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     try:

@@ -40,7 +40,7 @@ class Measurement:
     reference: Mapping[str, int] | None = None
     """Best class of each image in another run, by file name."""
     labels: Mapping[int, str] = field(default_factory=dict)
-    """Names of the classes that the server was asked for."""
+    """Names of all classes, from the server."""
 
     @property
     def tally(self) -> Tally:
@@ -89,7 +89,7 @@ class Measurement:
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Names of classes by index, as far as the server told them."""
+        """Names of classes by index, as far as they are known."""
         return {**class_names(self.result.predictions), **self.labels}
 
     @property
@@ -99,7 +99,7 @@ class Measurement:
 
     @property
     def version(self) -> str:
-        """The versions that answered, else the one that was asked for."""
+        """The versions that answered, or else the requested one."""
         return ", ".join(sorted(self.tally.versions)) or self.model.version
 
     @property
@@ -113,14 +113,9 @@ class Measurement:
         return None if self.accuracy_missing else self.tally.accuracy.top5
 
     @property
-    def failures(self) -> dict[str, int] | None:
-        """Failed requests by status; None without one."""
-        return {code: count for code, count in self.tally.statuses.items() if code != "OK"} or None
-
-    @property
-    def changed_answers(self) -> int | None:
-        """Images that were answered otherwise than at first; None without one."""
-        return self.tally.changed_answers or None
+    def failures(self) -> dict[str, int]:
+        """Failed requests by status."""
+        return {code: count for code, count in self.tally.statuses.items() if code != "OK"}
 
     @property
     def decode(self) -> float | None:

@@ -97,7 +97,7 @@ class BenchCollector(Collector):
         self._families = list(self._describe(tally, elapsed))
 
     def finish(self, tally: Tally, elapsed: float) -> None:
-        """Take the counts of a replay that did what it was asked for, though it may have been stable before."""
+        """Take the counts of a replay that is complete, even if it ended early because it was stable."""
         self._finished = True
         self(tally, elapsed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.errors import BenchError
@@ -30,21 +30,7 @@ class Prediction:
 
     best: RankedClass
     ranked: tuple[int, ...]
-    """Class indices, most probable first, as many as were asked for."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer."""
-
-    image: str
-    path: str
-    true_index: int
-    true_label: str
-    """Name of the true class, where an answer of this replay told it."""
-    predicted_index: int
-    predicted_label: str
-    probability: float
+    """Class indices, most probable first, as many as were requested."""
 
 
 @dataclass(frozen=True)
@@ -131,27 +117,27 @@ def class_names(predictions: Mapping[str, Prediction]) -> dict[int, str]:
 
 def worst_mistakes(
     samples: Sequence[Sample], predictions: Mapping[str, Prediction], names: Mapping[int, str]
-) -> list[Mistake]:
-    """Return the wrong answers that the model was surest of, surest first.
+) -> list[dict[str, Any]]:
+    """Return the wrong answers that the model was surest of, surest first, as JSON values.
 
     Args:
         samples: The images and their true classes.
         predictions: What was answered, by file name.
         names: Names of the classes, as far as they are known.
     """
-    mistakes = [
-        Mistake(
-            image=sample.name,
-            path=str(sample.path),
-            true_index=sample.label,
-            true_label=names.get(sample.label, ""),
-            predicted_index=best.index,
-            predicted_label=best.label,
-            probability=best.probability,
-        )
+    mistakes: list[dict[str, Any]] = [
+        {
+            "image": sample.name,
+            "path": str(sample.path),
+            "true_index": sample.label,
+            "true_label": names.get(sample.label, ""),
+            "predicted_index": best.index,
+            "predicted_label": best.label or names.get(best.index, ""),
+            "probability": best.probability,
+        }
         for sample in samples
         if sample.label is not None
         and sample.name in predictions
         and (best := predictions[sample.name].best).index != sample.label
     ]
-    return sorted(mistakes, key=lambda mistake: (-mistake.probability, mistake.image))[:MISTAKES]
+    return sorted(mistakes, key=lambda mistake: (-mistake["probability"], mistake["image"]))[:MISTAKES]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -18,20 +18,7 @@ if TYPE_CHECKING:
 LINE_INTERVAL = 2.0
 
 
-class Display(Protocol):
-    """Shows how far something is."""
-
-    def __enter__(self) -> Self:
-        """Start to show."""
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the terminal as it was."""
-
-    def show(self, share: float, text: str) -> None:
-        """Show how much is done, 0 to 1, and what there is to say about it."""
-
-
-def make_display(console: Console) -> Display:
+def make_display(console: Console) -> LiveBar | PlainLines:
     """Return a live bar when the console is a terminal, else something that prints a line every two seconds."""
     return LiveBar(console) if console.is_terminal else PlainLines(console)
 
@@ -52,7 +39,7 @@ class LiveBar:
         self._bar.stop()
 
     def show(self, share: float, text: str) -> None:
-        """See Display."""
+        """Show how much is done, 0 to 1, and what there is to say about it."""
         self._bar.update(self._task, description=text, completed=share)
 
 
@@ -71,7 +58,7 @@ class PlainLines:
         return None
 
     def show(self, share: float, text: str) -> None:  # noqa: ARG002 - the text has the counts
-        """See Display."""
+        """Print the text, if two seconds have passed since the last."""
         if self._clock() >= self._next:
             self._next = self._clock() + LINE_INTERVAL
             self._console.print(text, highlight=False, soft_wrap=True)

@@ -52,7 +52,7 @@ def replay(
     outputs: Outputs | None = None,
     reference: Mapping[str, int] | None = None,
 ) -> Measurement:
-    """Replay a dataset with a live display, print the final table and write the files asked for.
+    """Replay a dataset with a live display, print the final table and write the requested files.
 
     Args:
         dataset: What to send.

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from repserve_client.results import ModelInfo
 
 BACKLOG_SHARE = 0.05
-"""Of a step's length: when the last answer comes later than that after the last request, beyond the bound of the p99,
-the queue was growing."""
+"""Share of a step's length: if the last answer comes later than that after the last request, beyond the bound of the
+p99, the queue was growing."""
 LEAST_REQUESTS = 200
-"""Of a step, which takes longer than asked for where that needs it: of fewer the p99 is little but the longest."""
+"""Minimum requests in a step, which is extended if necessary: with fewer, the p99 is hardly more than the maximum."""
 MOST_STRETCH = 4
-"""How much longer than asked for a step takes at most."""
+"""How many times longer a step may take for that."""
 GROWTH = 2.0
 """By what the rate grows, and shrinks, until one passes and one does not."""
 LOWEST = 16

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import grpc
 import numpy as np
 
 from repserve_bench.errors import LoadError
-from repserve_client.channels import channel_options
 from repserve_client.client import Client
-from repserve_client.errors import ClientError, from_rpc_error
-from repserve_client.results import ModelInfo
-from repserve_protos.v1 import classification_pb2, classification_pb2_grpc
+from repserve_client.errors import ClientError
+from repserve_client.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from repserve_client.results import ModelInfo
 
 LIST_TIMEOUT = 10.0
 A0_NAME = re.compile("repvgg[-_ ]?a0(?![0-9])", re.IGNORECASE)
@@ -30,17 +29,14 @@ def list_models(address: str) -> list[ModelInfo]:
     Raises:
         LoadError: The server does not answer.
     """
-    with grpc.insecure_channel(address, options=channel_options(address)) as channel:
-        stub = classification_pb2_grpc.ClassificationStub(channel)
-        try:
-            response = stub.ListModels(classification_pb2.ListModelsRequest(), timeout=LIST_TIMEOUT)
-        except grpc.RpcError as error:
-            reason = from_rpc_error(error)
-            raise LoadError(
-                f"the server at {address} does not list its models ({reason}): "
-                "start one with 'repserve serve', or name another with --server"
-            ) from error
-    return [ModelInfo.from_message(model) for model in response.models]
+    try:
+        with Client(address, timeout=LIST_TIMEOUT, retry=RetryPolicy(max_attempts=1)) as client:
+            return client.models()
+    except (ClientError, ValueError) as error:
+        raise LoadError(
+            f"the server at {address} does not list its models ({error}): "
+            "start one with 'repserve serve', or name another with --server"
+        ) from error
 
 
 def choose_model(models: Sequence[ModelInfo], name: str = "", version: str = "") -> ModelInfo:
@@ -94,7 +90,7 @@ def describe_instances(model: ModelInfo) -> dict[str, list[str]]:
     }
 
 
-def describe_model(model: ModelInfo) -> dict[str, object]:
+def model_json(model: ModelInfo) -> dict[str, object]:
     """Return a model as reports have it."""
     return {
         "name": model.name,
@@ -109,7 +105,7 @@ def describe_model(model: ModelInfo) -> dict[str, object]:
 
 
 def is_repvgg_a0(name: str, *, crop: int, classes: int) -> bool:
-    """Whether a model is the guide's RepVGG-A0, as far as can be told from what a server says of it.
+    """Whether a model is the guide's RepVGG-A0, judging by what a server reports.
 
     That is no architecture, so the name must hold it, in any spelling such as repvgg_a0 or RepVGG-A0, and the model
     must be an ImageNet one of 224 by 224 pixels: another network's figures must never stand in RepVGG's row.

@@ -101,55 +101,50 @@ class ServerProcess:
 
     @property
     def device(self) -> str:
-        """The device it serves on, as it was told."""
+        """The device it was started with."""
         return self._settings.device
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the server's processes have used so far, ended children included."""
-        if self._process is None:
-            return 0.0
         total = 0.0
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self._process.pid)
-            for process in (parent, *parent.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    total += times.user + times.system + times.children_user + times.children_system
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
         return total
 
     def resident_bytes(self) -> int:
         """Return the memory that the server's processes hold now; slots that they share count in each."""
         total = 0
-        if self._process is not None:
-            for process in (psutil.Process(self._process.pid), *self._children(self._process.pid)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
         return total
 
     def stop(self) -> None:
         """End the server with SIGTERM; kill it and its children when it does not end in time."""
         atexit.unregister(self.stop)
+        processes = self._processes()
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
-            children = self._children(process.pid)
             process.terminate()
             try:
                 process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                for child in children:
+                for child in processes[1:]:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         child.kill()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
 
-    @staticmethod
-    def _children(pid: int) -> list[psutil.Process]:
+    def _processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
-            return children
+            if self._process is not None:
+                parent = psutil.Process(self._process.pid)
+                return [parent, *parent.children(recursive=True)]
         return []
 
     def _wait_until_ready(self, ready_file: Path, log: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ class Tally:
     ended: array[float] = field(default_factory=_seconds)
     """``time.monotonic()`` of each of these answers."""
     given_up: array[float] = field(default_factory=_seconds)
-    """Seconds that each request waited whose time was over, or the replay, before an answer came."""
+    """Seconds that each request waited that timed out, or that the end of the replay cut off."""
     given_up_at: array[float] = field(default_factory=_seconds)
     """``time.monotonic()`` of each of these ends."""
     unanswered: int = 0
@@ -55,7 +55,7 @@ class Tally:
     versions: Counter[str] = field(default_factory=Counter)
     """Images by the model version that answered."""
     batch_sizes: Counter[int] = field(default_factory=Counter)
-    """Answered images by the size of the batch they rode in, where the server tells."""
+    """Answered images by the size of the batch they rode in, where the server reports it."""
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -72,12 +72,12 @@ class Tally:
 
     @property
     def waited(self) -> array[float]:
-        """Seconds that clients waited: until an answer came, or until the time was over."""
+        """Seconds that clients waited: until an answer, a time-out or the end."""
         return self.latencies + self.given_up
 
     @property
     def mean_batch_size(self) -> float | None:
-        """Mean over the images of the size of the batch each rode in; None where the server does not tell."""
+        """Mean over the images of the size of the batch each rode in; None where the server does not report it."""
         images = self.batch_sizes.total()
         return sum(size * count for size, count in self.batch_sizes.items()) / images if images else None
 
@@ -100,7 +100,7 @@ class Tally:
     def percentile(self, percent: float) -> float | None:
         """Return the nearest-rank percentile of the latencies in seconds; None without a sample.
 
-        A request whose time was over counts with that time: left out, a server that stalls would seem quick.
+        A request that timed out counts with the time it waited: without it, a server that stalls would seem fast.
         """
         waited = self.waited
         return float(np.percentile(np.array(waited), percent, method="inverted_cdf")) if waited else None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from repserve_bench.tally import Tally
 
 COMPARED = 3
-"""Windows in a row that must agree; as many as perf_analyzer asks for."""
+"""Windows in a row that must agree; as many as perf_analyzer requires."""
 TOLERANCE = 0.1
 """Share by which their throughput and p99 may be away from their means."""
 MICROSECOND = 1e-6

@@ -20,9 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
-from repserve_bench.inference_metadata import describe_model
 from repserve_bench.load import LoadSettings, run_load
 from repserve_bench.payloads import InputSettings
+from repserve_bench.transport.metadata import describe_model
 from support.harness import DIGIT_IMAGES, MODEL_REPOSITORY, RunningServer
 from support.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 

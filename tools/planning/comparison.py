@@ -25,7 +25,7 @@ LOADS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95)
 STABLE = 0.95
 """Above this share of what single runs serve, one by one is left out: its queue grows, or nearly."""
 QUIET = 0.8
-"""As long as no policy that is shown is busier than this, the images of a point are as many as asked for. A busier one
+"""As long as no policy that is shown is busier than this, a point has the requested number of images. A busier one
 has a queue whose memory is longer, in proportion to 1 / (1 - load)^2, and so are the simulations."""
 STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a two-sided 95 % confidence interval, by degrees of freedom from 1."""

@@ -1,4 +1,4 @@
-"""The results in docs/planner.md: what stands between two marks is written anew, the rest is left as it is."""
+"""The results in docs/planner.md: what stands between two marks is rewritten, the rest stays as it is."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ COLOURS = {
     WAIT: "#cc79a7",
     SINGLE: "#000000",
 }
-"""Okabe and Ito's palette, which those who confuse colours can tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 STYLES = {PLANNER: "-", PLANNER_GEARS: "-", PAD: "--", WAIT: ":", SINGLE: "-."}
 MARKERS = {PLANNER: "o", PLANNER_GEARS: "D", PAD: "s", WAIT: "^", SINGLE: "x"}
 SHOWN = tuple(name for name in POLICIES if name != SOONEST)

@@ -7,6 +7,8 @@ from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
+from typing_extensions import override
+
 from planning.devices import LARGEST
 from repserve_server.channel.messages import CloseReason
 from repserve_server.worker.arrival_rate import ArrivalRate
@@ -37,47 +39,49 @@ class Policy(Protocol):
         """
 
 
-class Planner:
-    """The server's planner, asked as the worker's loop asks it; no image has a deadline."""
+class Planner(Policy):
+    """The server's planner, called as the worker's loop calls it; no image has a deadline."""
 
     def __init__(self, costs: BatchCosts) -> None:
         self._costs = costs
         self._arrivals = ArrivalRate.for_costs(costs)
 
+    @override
     def take_in(self, images: int, now: float) -> None:
-        """See Policy."""
         self._arrivals.add(images, now)
 
+    @override
     def choose(self, waiting: Sequence[float], now: float) -> Plan | float:
-        """See Policy."""
         return plan([inf] * len(waiting), self._costs, now, self._arrivals.per_second(now))
 
 
-class FinishSoonest:
+class FinishSoonest(Policy):
     """The server's planner without a rate of arrivals: what it does when nothing is expected."""
 
     def __init__(self, costs: BatchCosts) -> None:
         self._costs = costs
 
+    @override
     def take_in(self, images: int, now: float) -> None:
-        """See Policy; nothing to remember."""
+        """Has nothing to remember."""
 
+    @override
     def choose(self, waiting: Sequence[float], now: float) -> Plan | float:
-        """See Policy."""
         return plan([inf] * len(waiting), self._costs, now)
 
 
-class FixedSize:
+class FixedSize(Policy):
     """Runs up to ``size`` of what waits as soon as the device is free, padded to ``size``."""
 
     def __init__(self, size: int) -> None:
         self._size = size
 
+    @override
     def take_in(self, images: int, now: float) -> None:
-        """See Policy; nothing to remember."""
+        """Has nothing to remember."""
 
-    def choose(self, waiting: Sequence[float], now: float) -> Plan | float:  # noqa: ARG002 - the time does not matter
-        """See Policy."""
+    @override
+    def choose(self, waiting: Sequence[float], now: float) -> Plan | float:
         taken = min(self._size, len(waiting))
         return Plan(self._size, tuple(range(taken)), CloseReason.FULL if taken == self._size else CloseReason.CHEAPEST)
 
@@ -93,8 +97,8 @@ class FixedDelay(FixedSize):
         super().__init__(size)
         self._delay = delay
 
+    @override
     def choose(self, waiting: Sequence[float], now: float) -> Plan | float:
-        """See Policy."""
         close = waiting[0] + self._delay
         return super().choose(waiting, now) if len(waiting) >= self._size or now >= close else close
 

@@ -50,7 +50,7 @@ def main(*, images: int, seeds: int, page: Path, plot: Path) -> None:
     try:
         comparisons = compare(images, seeds, console)
         settings = (
-            f"`make planner` on {datetime.now(UTC).date()}, {images:,} images a load and seed, more where a queue is "
+            f"`make planner` on {datetime.now(UTC).date()}, {images:,} images per load and seed, more where a queue is "
             f"long, the first {100 * WARM_UP:.0f} % left out; {seeds} seeds"
         )
         write_results(page, results_text(comparisons, settings))
@@ -75,7 +75,7 @@ def compare(images: int, seeds: int, console: Console) -> list[Comparison]:
 
 
 def print_tables(comparisons: list[Comparison], console: Console) -> None:
-    """Print what a reader at a terminal wants to see; the page has more."""
+    """Print the most important tables; the page has more."""
     shown = comparisons[0]
     name = f"{shown.device.title}, SIMULATED"
     for title, rows in (

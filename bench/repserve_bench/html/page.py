@@ -34,7 +34,7 @@ TILES = columns(
 
 
 def write_report(document: dict[str, Any], output: Path, html: Path | None, console: Console) -> None:
-    """Write a report as JSON and, where asked for, as HTML, and print where.
+    """Write a report as JSON and optionally as HTML, and print where.
 
     Raises:
         OSError: A file cannot be written.
@@ -173,7 +173,7 @@ def _environments(documents: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str
 
 
 def _server(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return what answered, as far as it tells; the rest of the environment is the client's."""
+    """Return what answered, as far as it is known; the rest of the environment is the client's."""
     if document["schema"] == TABLE:
         return {}
     model = document["model"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's palette, which those who confuse colours can tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 SIZE = (5.6, 3.2)
 """Inches; small, so that a phone need not shrink the text."""
 MARKED = ("p50", "p99")

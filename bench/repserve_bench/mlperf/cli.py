@@ -11,7 +11,7 @@ import click
 
 from repserve_bench.command import INTERRUPTED, measuring, print_error
 from repserve_bench.html.page import write_report
-from repserve_bench.load_options import HTML_FILE, OUTPUT_FILE, SECONDS, load_options, prepare
+from repserve_bench.load_options import SECONDS, load_options, prepare, report_options
 from repserve_bench.mlperf.scenario import SCENARIOS, Conditions
 from repserve_bench.mlperf.suite import run_suite, suite_json, suite_table
 from repserve_bench.served_model import accuracy_missing, is_simulated
@@ -76,8 +76,7 @@ DEFAULTS = Conditions()
     show_default=True,
     help="Folder for LoadGen's logs, with a folder for each scenario.",
 )
-@click.option("--output", type=OUTPUT_FILE, default=Path("mlperf.json"), show_default=True, help="JSON report.")
-@click.option("--html", type=HTML_FILE, help="Also write an HTML report.")
+@report_options("mlperf.json")
 @measuring
 def mlperf(
     console: Console,

@@ -32,7 +32,7 @@ SCENARIO_COLUMNS = (
     Column("result", "result", lambda found: VALID if found.valid else INVALID),
     Column("metric", "metric", "outcome.metric"),
     Column("value", "value", "outcome.value", NUMBER),
-    Column("p99_seconds", "p99 of an image", "outcome.p99_seconds", MILLISECONDS),
+    Column("p99_seconds", "p99 of an image", "outcome.p99_seconds", MILLISECONDS, short="p99, ms"),
     Column("queries", "queries", "outcome.queries", COUNT),
     Column("top1", "top-1", "top1", PERCENT),
     Column("failed_requests", "failed", "finished.failed", COUNT),

@@ -1,4 +1,4 @@
-"""The scenarios of MLPerf LoadGen and what a run of each is asked for."""
+"""The scenarios of MLPerf LoadGen and the conditions of their runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCENARIOS: tuple[ScenarioName, ...] = get_args(ScenarioName)
 OFFLINE_MARGIN = 1.5
 """How much faster than expected a server may be without the Offline scenario ending too soon."""
 LOADED_SAMPLES = 1024
-"""Images that LoadGen draws from; what MLPerf asks for with ResNet-50."""
+"""Images that LoadGen draws from; what MLPerf requires for ResNet-50."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Conditions:
     seconds: float = 10.0
     """Least length of a scenario."""
     queries: int = 662
-    """Least number of queries. With fewer LoadGen cannot tell the p99 of MultiStream, and calls it INVALID."""
+    """Least number of queries. With fewer, LoadGen cannot compute the p99 of MultiStream and reports INVALID."""
     samples_per_query: int = 8
     """Images of a MultiStream query."""
     server_rate: float = 0.0
@@ -38,7 +38,7 @@ class Conditions:
     server_latency: float = 0.015
     """Seconds that 99 % of the Server scenario's queries may take."""
     expected_rate: float = 1.0
-    """Images a second that the server is thought to answer: tells how many the Offline query has."""
+    """Images per second that the server is expected to answer; sets the size of the Offline query."""
 
 
 @dataclass(frozen=True)

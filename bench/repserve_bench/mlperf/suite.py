@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 EXPLORING_SECONDS = 3.0
 SERVER_SHARE = 0.5
-"""Of the throughput found, offered in the Server scenario where no rate is given."""
+"""Share of the throughput found at which the Server scenario starts, where no rate is given."""
 LOWERED = 0.7
-"""Of a rate that was INVALID, what is offered next where no rate is given."""
+"""Factor from a rate that was INVALID to the next one, where no rate is given."""
 MOST_RATES = 5
-"""Rates of the Server scenario at most; the last is an eighth of the throughput."""
+"""Maximum number of rates of the Server scenario; the last is an eighth of the throughput."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def run_suite(
     Args:
         prepared: Images, model and how to send.
         scenarios: Which to run.
-        conditions: What each is asked for. With a server_rate of 0 lower and lower ones are tried until one is valid.
+        conditions: What each must meet. With a server_rate of 0, lower and lower rates are tried until one is valid.
         folder: Gets a folder of LoadGen's logs for each run; those of an earlier run are overwritten.
         console: Where progress is shown.
         accuracy: Whether each scenario is also run for its top-1.

@@ -104,7 +104,7 @@ class DumpWriter:
 
 
 def format_scores(scores: NDArray[np.float32]) -> bytes:
-    """Return scores as one line of text, single blanks between; nine digits tell any two float32 apart."""
+    """Return scores as one line of text, single blanks between; nine digits distinguish any two float32."""
     return (" ".join(["%.9g"] * len(scores)) % tuple(scores.tolist()) + "\n").encode("ascii")
 
 

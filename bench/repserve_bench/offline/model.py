@@ -55,7 +55,7 @@ class OfflineModel:
         device: The device's name.
         device_id: The device's number in the names of files.
         batch_size: Images of each run.
-        preprocessing: What the model wants done to an image.
+        preprocessing: How the model needs its images preprocessed.
         preprocessing_source: Where that is written.
         caution: Why its answers mean nothing; empty when nobody says so.
         watch: Makes what is to be around each run, on a device that may not come back from it.
@@ -106,7 +106,7 @@ def choose_device(settings: ModelSettings) -> tuple[str, int]:
 
 
 def find_preprocessing(model: Path) -> tuple[Preprocessing, str]:
-    """Return what a model wants done to an image, and where that is written.
+    """Return how a model needs its images preprocessed, and where that is written.
 
     A model in a repository, <model>/<version>/<file>, has a model.toml beside its version's folder. For any other, and
     for what a model.toml does not say, the guide's values hold.

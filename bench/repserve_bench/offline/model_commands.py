@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from repserve_bench.offline.model_run import RunOutcome
-    from repserve_server.backends.base import Precision
 
 VISION = "vision"
 MODEL_TYPES = (VISION, "nmt", "widedeep", "nlp", "yolocaffe", "bert", "deepfm")
@@ -35,7 +36,14 @@ RESULT_NAME = "result.json"
 
 
 def _model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that the benchmark tool has none for."""
+    """Add the options that the benchmark tool has none for; the command gets the model's as ``settings``."""
+
+    @functools.wraps(command)
+    def gather(**arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
+        settings = ModelSettings(**{field.name: arguments.pop(field.name) for field in fields(ModelSettings)})
+        command(settings=settings, **arguments)
+
+    decorated: Callable[..., None] = gather
     for option in (
         click.option(
             "--output", type=NEW_FOLDER, default=Path("result"), show_default=True, help="Folder for the results."
@@ -48,8 +56,8 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--device", help="cpu, npu:0 or sim:310p (default: the NPU for an .om, the CPU for an .onnx)."),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 @click.command()
@@ -80,18 +88,13 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
 @reported
 def infer(
     *,
-    file: Path,
+    settings: ModelSettings,
     info: Path,
-    batch_size: int,
-    device_id: int | None,
     model_type: str,
     width: int | None,
     height: int | None,
     binary: bool,
     dvpp: bool,
-    device: str | None,
-    precision: Precision | None,
-    runtime: str,
     output: Path,
 ) -> None:
     """Run a model over the files of an info file, as the guide's benchmark tool does.
@@ -107,7 +110,6 @@ def infer(
             "useDvpp=True, decoding on the NPU, is not supported: use useDvpp=False; images of an info file of type "
             "jpg are decoded by the CPU"
         )
-    settings = ModelSettings(file, batch_size, device, device_id, precision, runtime)
     entries = parse_info(info.read_bytes(), str(info))
     files = [Path(entry.path) for entry in entries]
     with loaded_model(settings) as model:
@@ -139,17 +141,12 @@ def infer(
 @reported
 def run_all(
     *,
-    file: Path,
+    settings: ModelSettings,
     images: Path,
     labels: Path,
-    batch_size: int,
-    device_id: int | None,
     exact: bool,
     dumps: bool,
     chip: str | None,
-    device: str | None,
-    precision: Precision | None,
-    runtime: str,
     output: Path,
 ) -> None:
     """Run the whole chain from images to accuracy and throughput, without a tensor file for each image.
@@ -157,7 +154,6 @@ def run_all(
     Images are decoded by threads and go straight to the model. Accuracy, throughput and scores are those of the single
     steps. Exits with 1 when an image cannot be used; the accuracy is that of the others.
     """
-    settings = ModelSettings(file, batch_size, device, device_id, precision, runtime)
     files = [sample.path for sample in load_dataset(images).samples]
     check_stems(files)
     classes = labels_by_stem(labels)

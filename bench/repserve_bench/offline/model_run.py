@@ -60,7 +60,7 @@ class ModelRun:
         batch_size: Images of each run.
         reader: Makes a model input of a file.
         sink: Gets each image's scores, in the order of the files.
-        watch: Made anew around each run of the model.
+        watch: Entered around each run of the model.
         clock: Seconds; the reader's too.
         threads: Reading threads.
     """

@@ -159,7 +159,7 @@ class Stages:
     """Counts batches."""
 
     def throughput(self, seconds: float) -> Throughput:
-        """Return the figures of a run that is over.
+        """Return the figures of a finished run.
 
         Args:
             seconds: What the whole run took.

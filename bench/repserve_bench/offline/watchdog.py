@@ -68,10 +68,10 @@ def guard(process: int, seconds: float, doing: str) -> None:
     while True:
         if not select.select([0], [], [], limit)[0]:
             break
-        told = os.read(0, 4096)
-        if not told:
+        read = os.read(0, 4096)
+        if not read:
             return
-        limit = seconds if told.endswith(_BEGIN) else None
+        limit = seconds if read.endswith(_BEGIN) else None
     sys.stderr.write(
         f"Error: {doing} has not returned for {seconds:g} s, so this command was killed: check the device with "
         "`npu-smi info`, and ~/ascend/log; no existing file was changed\n"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+from typing_extensions import override
 
 from repserve_bench.payloads import Payloads, classify_request
+from repserve_bench.transport.base import Transport
 from repserve_client.channels import channel_options
 from repserve_client.errors import (
     ClientError,
@@ -35,8 +37,8 @@ LONGEST_TIMEOUT = 2**32 - 1
 """Milliseconds, what the field can hold: 49 days."""
 
 
-class StreamTransport:
-    """See Transport; requests take the streams in turn and are matched with their answers by their ids."""
+class StreamTransport(Transport):
+    """Requests take the streams in turn and are matched with their answers by their ids."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -47,12 +49,12 @@ class StreamTransport:
         self._fresh_id = FIRST_FRESH_ID
 
     @property
+    @override
     def requests_kept(self) -> bool:
-        """See Transport."""
         return self._payloads.kept
 
+    @override
     async def open(self, connect_timeout: float) -> None:
-        """See Transport."""
         await asyncio.to_thread(self._payloads.prepare)
         address = self._job.address
         options = channel_options(address)
@@ -61,8 +63,8 @@ class StreamTransport:
         async with asyncio.timeout(connect_timeout):
             await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
 
+    @override
     def send(self, index: int, time_limit: float, done: Done) -> None:
-        """See Transport."""
         self._turn = (self._turn + 1) % len(self._streams)
         stream = self._streams[self._turn]
         identity, payload = index + 1, self._payloads[index]
@@ -71,8 +73,8 @@ class StreamTransport:
             identity, payload = self._fresh_id, readdress(payload, self._fresh_id, time_limit)
         stream.send(identity, payload, time_limit, done)
 
+    @override
     async def close(self) -> None:
-        """See Transport."""
         for stream in self._streams:
             await stream.close()
         for channel in self._channels:
@@ -84,13 +86,13 @@ class StreamTransport:
 
 
 class _Stream:
-    """A stream that is opened with its first request, and anew after it broke."""
+    """A stream that is opened with its first request, and again after it broke."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD, None, None)
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._waiting: dict[int, tuple[Done, asyncio.TimerHandle]] = {}
 
     def in_flight(self, identity: int) -> bool:
@@ -100,7 +102,7 @@ class _Stream:
         if self._call is None:
             self._outbox = asyncio.Queue()
             self._call = self._method(_each(self._outbox))
-            self._reader = asyncio.create_task(self._read(self._call))
+            self._reader = asyncio.create_task(self._read(self._call, self._outbox))
         timer = asyncio.get_running_loop().call_later(time_limit, self._expire, identity, time_limit)
         self._waiting[identity] = (done, timer)
         self._outbox.put_nowait(payload)
@@ -109,7 +111,7 @@ class _Stream:
         done, _ = self._waiting.pop(identity)
         done(DeadlineExceededError(f"no answer within {time_limit:.3f} s"))
 
-    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], outbox: asyncio.Queue[bytes | None]) -> None:
         failure: ClientError = UnavailableError("the server ended the stream")
         try:
             while isinstance(data := await call.read(), bytes):
@@ -119,6 +121,8 @@ class _Stream:
         except DecodeError as error:
             failure = InternalError(f"the server's answer cannot be parsed: {error}")
             call.cancel()
+        # gRPC would wait for the next request of a stream that is over.
+        outbox.put_nowait(None)
         self._call = None
         waiting, self._waiting = self._waiting, {}
         for done, timer in waiting.values():
@@ -128,7 +132,7 @@ class _Stream:
     def _answer(self, response: pb.ClassifyStreamResponse) -> None:
         waiting = self._waiting.pop(response.id, None)
         if waiting is None:
-            return  # Its time was over.
+            return  # It timed out.
         done, timer = waiting
         timer.cancel()
         done(from_status(response.status) if response.WhichOneof("outcome") == "status" else response.response)
@@ -143,9 +147,9 @@ class _Stream:
             await asyncio.gather(self._reader, return_exceptions=True)
 
 
-async def _each(outbox: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
-    while True:
-        yield await outbox.get()
+async def _each(outbox: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    while (payload := await outbox.get()) is not None:
+        yield payload
 
 
 def stream_request(

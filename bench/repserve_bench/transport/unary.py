@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message import DecodeError
+from typing_extensions import override
 
 from repserve_bench.payloads import Payloads, classify_request
+from repserve_bench.transport.base import Transport
 from repserve_bench.transport.inference import INFER_METHOD, infer_request, read_scores
 from repserve_client.channels import channel_options
 from repserve_client.errors import ClientError, InternalError, from_rpc_error
@@ -58,8 +60,8 @@ def infer_method(top_k: int) -> Method:
     return Method(INFER_METHOD, infer_request, lru_cache(REMEMBERED)(partial(read_scores, top_k=top_k)))
 
 
-class UnaryTransport:
-    """See Transport; `send` may be called on any thread."""
+class UnaryTransport(Transport):
+    """A call for each request; `send` may be called on any thread."""
 
     def __init__(self, job: Job, method: Method) -> None:
         self._job, self._method = job, method
@@ -70,17 +72,17 @@ class UnaryTransport:
         """Connections in the order in which requests on them ended."""
 
     @property
+    @override
     def requests_kept(self) -> bool:
-        """See Transport."""
         return self._payloads.kept
 
+    @override
     async def open(self, connect_timeout: float) -> None:
-        """See Transport."""
         await asyncio.to_thread(self._payloads.prepare)
         await asyncio.to_thread(self._connect, connect_timeout)
 
+    @override
     def send(self, index: int, time_limit: float, done: Done) -> None:
-        """See Transport."""
         payload = self._payloads[index]
         try:
             # The connection that was freed last: gRPC ends the thread of one that carries nothing.
@@ -90,8 +92,8 @@ class UnaryTransport:
         future = self._calls[channel].future(payload, timeout=time_limit)
         future.add_done_callback(partial(self._finish, channel, done))
 
+    @override
     async def close(self) -> None:
-        """See Transport."""
         for channel in self._channels:
             channel.close()
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from repserve_bench.cli import bench
 from repserve_bench.errors import LoadError
-from repserve_bench.inference_metadata import describe_model
 from repserve_bench.predictions import read_predictions
+from repserve_bench.transport.metadata import describe_model
 from support.harness import DIGITS, RunningServer, card_predictions
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_a_server_that_does_not_start_does_not_cost_the_points_before(server: Ru
     (point,) = document["points"]
     assert document["error"]
     assert (point["simulated"], document["model"]["simulated"], point["devices"]) == (True, True, ["sim:t4"])
-    assert "SIMULATED: repvgg_digits at sim:t4" in result.output
+    assert "SIMULATED: repvgg_digits on sim:t4" in result.output
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_two_images_of_one_stem_are_refused_before_anything_is_written(tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("preprocess", "resnet50", "val", "prep"), "the model 'resnet50' is not known; expected repvgg"),
+        (("preprocess", "resnet50", "val", "prep"), "unknown model 'resnet50'; expected repvgg"),
         (("preprocess", "repvgg", "empty", "prep"), "no images in empty"),
         (("info", "bin", "empty", "x.info", 224, 224), "no files in empty end in .bin"),
         (("postprocess", "empty", LABELS, "result.json"), "empty is empty; expected a dump for each image"),
@@ -258,8 +258,8 @@ def test_a_folder_that_is_no_dump_folder_is_left_alone(pixel_model: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("-useDvpp=True",), "useDvpp=True has the NPU decode"),
-        (("-model_type=nlp",), "model_type=nlp: only vision models are run here"),
+        (("-useDvpp=True",), "useDvpp=True, decoding on the NPU, is not supported"),
+        (("-model_type=nlp",), "model_type=nlp: only vision models are supported"),
         (("-input_width=256",), "input_width=256, and the model takes 224 by 224 pixels, according to the guide"),
         (("-input_height", 192), "input_height=192, and the model takes 224 by 224 pixels"),
         (("--device", "npu:0"), "the device npu:0 runs .om models"),

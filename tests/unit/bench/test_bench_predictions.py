@@ -67,6 +67,6 @@ def test_accuracy_is_counted_by_true_class() -> None:
 
 def test_the_worst_mistake_is_the_surest() -> None:
     mistakes = worst_mistakes(SAMPLES, PREDICTIONS, class_names(PREDICTIONS))
-    assert [mistake.image for mistake in mistakes] == ["b.jpg", "c.jpg"]
-    assert (mistakes[0].true_label, mistakes[0].predicted_label) == ("class 1", "class 2")
-    assert mistakes[1].true_label == "class 2"
+    assert [mistake["image"] for mistake in mistakes] == ["b.jpg", "c.jpg"]
+    assert (mistakes[0]["true_label"], mistakes[0]["predicted_label"]) == ("class 1", "class 2")
+    assert mistakes[1]["true_label"] == "class 2"

@@ -148,7 +148,7 @@ def test_the_command_prints_and_writes_and_says_how_it_went(tmp_path: Path, monk
     result = CliRunner().invoke(study.main, arguments)
     assert result.exit_code == 0, result.output
     assert "99th percentile of the latency, ms (310P, the guide's rates, SIMULATED)" in result.output
-    assert "1,000 images a load and seed" in page.read_text(encoding="utf-8")
+    assert "1,000 images per load and seed" in page.read_text(encoding="utf-8")
     assert plot.exists()
     monkeypatch.setattr(study, "ALLOWED_EXCESS", -0.9)
     assert CliRunner().invoke(study.main, arguments).exit_code == 1

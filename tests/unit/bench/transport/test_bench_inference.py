@@ -8,9 +8,9 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from repserve_bench.errors import LoadError
-from repserve_bench.inference_metadata import choose_input
 from repserve_bench.payloads import Content, InputSettings, InputTensor
 from repserve_bench.transport.inference import ModelInferRequest, ModelInferResponse, infer_request, read_scores
+from repserve_bench.transport.metadata import choose_input
 from repserve_client.errors import InternalError
 
 

@@ -196,7 +196,7 @@ class Dataplane:
 def _check_takes_tensors(served: ServedModel) -> None:
     if served.dtype != np.float32:
         raise InvalidRequestError(
-            f"model {served.info.name!r} takes uint8 pixels and normalises them itself; send these"
+            f"model {served.info.name!r} takes uint8 pixels and normalises them itself; send pixels"
         )
 
 
@@ -212,7 +212,7 @@ def _name_image(error: ImageError, work: Sequence[asyncio.Future[float]]) -> Ima
 
 def _check_count(images: int) -> None:
     if images < 1:
-        raise InvalidRequestError("the request holds no image; send at least one")
+        raise InvalidRequestError("the request has no image; send at least one")
 
 
 def _as_array(data: Buffer, images: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -221,7 +221,7 @@ def _as_array(data: Buffer, images: int, shape: tuple[int, ...], dtype: str) -> 
     values = " x ".join(str(side) for side in (images, *shape))
     expected = images * math.prod(shape) * np.dtype(dtype).itemsize
     if got != expected:
-        raise InvalidRequestError(f"the images have {got} bytes; {values} {dtype} values are {expected}")
+        raise InvalidRequestError(f"the images have {got} bytes; expected {expected} ({values} {dtype} values)")
     return np.frombuffer(data, dtype).reshape(images, *shape)
 
 

@@ -110,7 +110,7 @@ class ModelTable:
         if name == "":
             ready = sorted({model for model, asked in self._served if model and asked == ""})
             if ready:
-                raise ModelNotFoundError(f"the request names no model and several are served: {', '.join(ready)}")
+                raise ModelNotFoundError(f"the request names no model; name one of {', '.join(ready)}")
             raise ModelUnavailableError("no model is ready yet; try again soon")
         versions = [info for info in self._infos if info.name == name]
         if not versions:

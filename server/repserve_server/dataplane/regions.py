@@ -73,7 +73,7 @@ class Regions:
         region, descriptor = self._find(name, offset, room)
         if len(content) > room:
             raise InvalidRequestError(
-                f"the output has {len(content)} bytes, and the place for it in region {name!r} {room}; give it more"
+                f"the output has {len(content)} bytes, but its place in region {name!r} has {room}; make it larger"
             )
         # Writing behind the end would make a shrunken object larger again, without its owner's knowledge.
         if os.fstat(descriptor).st_size < region.offset + offset + len(content):
@@ -81,23 +81,25 @@ class Regions:
         try:
             os.pwrite(descriptor, content, region.offset + offset)
         except OSError as error:
-            raise NotAllowedError(f"region {name!r} cannot be written to: {error.strerror}") from error
+            raise NotAllowedError(f"cannot write to region {name!r}: {error.strerror}") from error
 
     def _find(self, name: str, offset: int, size: int) -> tuple[Region, int]:
         found = self._regions.get(name)
         if found is None:
-            raise InvalidRequestError(f"no shared memory region {name!r} is registered; register it first")
+            raise InvalidRequestError(f"there is no shared-memory region {name!r}; register it first")
         region, descriptor = found
         if offset < 0 or size < 0 or offset + size > region.byte_size:
             raise InvalidRequestError(
-                f"bytes {offset} to {offset + size} are not in region {name!r}, which has {region.byte_size}"
+                f"bytes {offset} to {offset + size} are outside region {name!r}, which has {region.byte_size}"
             )
         return region, descriptor
 
     def _open_object(self, key: str) -> int:
         name = key.removeprefix("/")
         if name in ("", ".", "..") or "/" in name or "\0" in name or len(name.encode()) > _LARGEST_NAME:
-            raise InvalidRequestError(f"{key!r} is no name of a shared memory object: it has no slash but a first one")
+            raise InvalidRequestError(
+                f"{key!r} does not name a shared-memory object; expected no slash but a leading one"
+            )
         path = self._folder / name
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -107,13 +109,13 @@ class Regions:
                 return os.open(path, os.O_RDONLY | flags)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise InvalidRequestError(f"there is no shared memory object {key!r} on this machine") from error
-            raise NotAllowedError(f"the shared memory object {key!r} cannot be opened: {error.strerror}") from error
+                raise InvalidRequestError(f"there is no shared-memory object {key!r} on this machine") from error
+            raise NotAllowedError(f"cannot open shared-memory object {key!r}: {error.strerror}") from error
 
 
 def _check_holds(status: os.stat_result, region: Region) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidRequestError(f"{region.key!r} is no shared memory object")
+        raise InvalidRequestError(f"{region.key!r} is not a shared-memory object")
     end = region.offset + region.byte_size
     if region.offset < 0 or region.byte_size < 1 or end > status.st_size:
         raise InvalidRequestError(
@@ -122,4 +124,4 @@ def _check_holds(status: os.stat_result, region: Region) -> None:
 
 
 def _shrunk(region: Region) -> InvalidRequestError:
-    return InvalidRequestError(f"the object {region.key!r} became smaller since region {region.name!r} was registered")
+    return InvalidRequestError(f"{region.key!r} has shrunk since region {region.name!r} was registered")

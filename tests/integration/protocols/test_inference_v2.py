@@ -190,7 +190,7 @@ def test_a_region_is_known_to_every_frontend_and_to_those_that_start_later(
     stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest(name="r"), timeout=10)
     for _ in range(4):
         code, said = refusal(lambda: connect(server).ModelInfer(message, timeout=10))
-        assert (code, "no shared memory region 'r'" in said) == (INVALID, True)
+        assert (code, "no shared-memory region 'r'" in said) == (INVALID, True)
 
 
 def test_the_log_level_is_that_of_every_process(server: RunningServer) -> None:

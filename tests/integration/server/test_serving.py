@@ -77,12 +77,12 @@ def test_top_k_is_five_by_default_and_at_most_the_classes(digits: RunningServer)
             grpc.StatusCode.NOT_FOUND,
             "version '9'",
         ),
-        (pb.ClassifyRequest(pixels=pb.Pixels(count=0)), grpc.StatusCode.INVALID_ARGUMENT, "holds no image"),
+        (pb.ClassifyRequest(pixels=pb.Pixels(count=0)), grpc.StatusCode.INVALID_ARGUMENT, "has no image"),
         (pb.ClassifyRequest(pixels=pb.Pixels(count=600)), grpc.StatusCode.INVALID_ARGUMENT, "0 bytes; 600 x 224"),
         (
             pb.ClassifyRequest(pixels=pb.Pixels(count=2, data=b"12345")),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "5 bytes; 2 x 224 x 224 x 3 uint8 values are 301056",
+            "5 bytes; expected 301056 (2 x 224 x 224 x 3 uint8 values)",
         ),
     ],
 )

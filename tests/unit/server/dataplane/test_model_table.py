@@ -67,7 +67,7 @@ def test_a_model_being_restarted_still_queues_images() -> None:
 
 
 def test_several_models_need_a_name() -> None:
-    with pytest.raises(ModelNotFoundError, match="names no model and several are served: a0, digits"):
+    with pytest.raises(ModelNotFoundError, match="names no model; name one of a0, digits"):
         table(info("digits"), info("a0")).find("", "")
 
 

@@ -188,14 +188,14 @@ WRONG: list[tuple[InferenceRequest, str]] = [
     (ask(pixels(shape=(2, 12))), "is UINT8 [2, 12]"),
     (ask(pixels(shape=(0, 2, 2, 3))), "n at least 1"),
     (ask(pixels(shape=(-1, 2, 2, 3))), "n at least 1"),
-    (ask(pixels(shape=(3, 2, 2, 3))), "have 24 bytes; 3 x 2 x 2 x 3 uint8 values are 36"),
+    (ask(pixels(shape=(3, 2, 2, 3))), "have 24 bytes; expected 36 (3 x 2 x 2 x 3 uint8 values)"),
     (ask(images(png(1), shape=(1, 1, 1))), "or BYTES [n], n at least 1"),
     (ask(images(png(1), shape=(2, 1))), "has 1 elements, but its shape has 2"),
     (ask(images(png(1), b"no image")), "image 1 of 2"),
     (ask(pixels(9)), "9 images and the queue holds 8"),
     (ask(pixels(), outputs=(RequestedOutput("scores"),)), "has no output 'scores'; its output is 'logits'"),
     (ask(pixels(), outputs=(RequestedOutput("logits"), RequestedOutput("logits"))), "more than once"),
-    (ask(pixels(data=RegionSlice("r", 0, 24))), "no shared memory region 'r'"),
+    (ask(pixels(data=RegionSlice("r", 0, 24))), "no shared-memory region 'r'"),
     (ask(pixels(), parameters={"sequence_id": "s"}), "'sequence_id' is for stateful models"),
     (ask(pixels(), parameters={"priority": "high"}), "'priority' is 'high'; expected a whole number"),
     (ask(pixels(), parameters={"timeout": -1}), "'timeout' is -1"),
@@ -278,7 +278,7 @@ def test_input_and_output_may_lie_in_shared_memory(tmp_path: Path) -> None:
         written = np.frombuffer((tmp_path / "object").read_bytes()[24:56], np.float32).reshape(2, 4)
         assert written[0].tolist() == scores_of(content[:12].reshape(2, 2, 3)).tolist()
         small = (RequestedOutput("logits", place=RegionSlice("r", 24, 31)),)
-        with pytest.raises(InvalidRequestError, match="has 32 bytes, and the place"):
+        with pytest.raises(InvalidRequestError, match="has 32 bytes, but its place"):
             await harness.infer(ask(pixels(), outputs=small))
 
     in_loop(test())

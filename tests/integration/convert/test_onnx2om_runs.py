@@ -47,7 +47,7 @@ def test_the_folder_is_ready_to_serve(model: Path, folder: Path) -> None:
         "wrote repo/means/1: model_bs1.om, model_bs16.om, compiled.json (Ascend310P3)",
         "wrote repo/means/model.toml",
         "to serve it: repserve serve --model-repository repo --model means --device npu:0",
-        "class names, one a line in the order of the classes, may be put into repo/means/labels.txt",
+        "to name the classes: put one name per line, in order, into repo/means/labels.txt",
     ]
 
 
@@ -133,7 +133,7 @@ def test_what_an_earlier_run_made_is_replaced_and_what_others_made_is_not(model:
     names = ["by_hand.om", "compiled.json", "model_gears.om"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert "removed, obsolete: model_bs1.om, model_bs16.om" in lines
-    assert "left alone: by_hand.om, not made by this command; the server loads every .om there is" in lines
+    assert "left alone: by_hand.om, not made by this command; the server loads every .om" in lines
     assert (folder / "by_hand.om").read_bytes() == b"mine"
 
 

@@ -97,7 +97,7 @@ def test_partial_batches_run_on_the_size_that_costs_least(
 @pytest.mark.parametrize(
     ("kind", "faults", "restarts", "log"),
     [
-        (STATIC, "run:3", 0, "is tried once more"),
+        (STATIC, "run:3", 0, "trying once more"),
         (STATIC, "lost:5", 1, "its device failed"),
         (GEARED, "lost:5", 1, "its device failed"),
         (AIPP, "crash:5", 1, "SIGSEGV"),

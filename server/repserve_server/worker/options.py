@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_options(message: LoadWorker) -> BackendOptions:
-    """The options of a ``LoadWorker`` message."""
+    """Read the options of a ``LoadWorker`` message."""
     return BackendOptions(
         device=message.device,
         path=message.folder,

@@ -2,9 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+COVERAGE_OF := repserve_server repserve_client repserve_bench repserve_convert
 PYTEST := HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),ci) $(BIN)/python -m pytest tests
 # Modules stay together, because their tests share servers; the long ones, which are the first, are begun first.
-PARALLEL := $(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := $(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+    $(if $(COVERAGE),$(COVERAGE_OF:%=--cov=%) --cov-report=term:skip-covered)
+# Both, also when the first fails.
+parallel-then-serial = status=0; $(PARALLEL) -m "$1 and not serial" || status=$$?; $(PYTEST) -m "$1 and serial" || status=$$?; exit $$status
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-all test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
@@ -31,12 +35,10 @@ serve: .venv/installed  ## Run the server on the bundled model repository
 	@$(BIN)/repserve serve --model-repository model_repo --device cpu
 
 test: .venv/installed  ## The tests but the slow ones and those that need torch; six minutes on two cores
-	@$(PARALLEL) -m "not serial and not slow and not convert"
-	@$(PYTEST) -m "serial and not slow and not convert"
+	@$(call parallel-then-serial,not slow and not convert)
 
 test-all: test  ## `make test` and the slow ones: long runs, studies, whole pages of the documentation
-	@$(PARALLEL) -m "slow and not serial and not convert"
-	@$(PYTEST) -m "slow and serial and not convert"
+	@$(call parallel-then-serial,slow and not convert)
 
 test-convert: .venv/installed-convert  ## The tests of weight conversion and of the model card (adds torch)
 	@$(PARALLEL) -m convert

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CPU = "cpu"
 GEARS = (1, 2, 4, 8, 16)
+DIGITS_ON_CPU = ("--model", "repvgg_digits", "--precision", "f32")
+"""The arguments of the server that most tests share."""
 NPU_KINDS = ("npu bs1 bs16", "npu gears", "npu aipp")
 KINDS = (CPU, *NPU_KINDS)
 SLOT_KINDS = (CPU, "npu bs1 bs16")
@@ -53,7 +55,7 @@ def digits_server(kind: str, folder: Path, *arguments: str, **standin: str) -> R
         standin: settings of the stand-in, such as ``faults``.
     """
     if kind == CPU:
-        return RunningServer("--model", "repvgg_digits", "--precision", "f32", *arguments)
+        return RunningServer(*DIGITS_ON_CPU, *arguments)
     compile_digits(kind, folder / "repository")
     state = folder / "state"
     state.mkdir()

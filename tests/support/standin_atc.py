@@ -50,7 +50,9 @@ def install_atc(folder: Path) -> Path:
     """Write an executable ``atc`` into a folder; it runs this module."""
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "atc"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(__file__)} "$@"\n')
+    tests = shlex.quote(str(Path(__file__).resolve().parents[1]))
+    python_path = f'PYTHONPATH={tests}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    script.write_text(f'#!/bin/sh\n{python_path} exec {shlex.quote(sys.executable)} {shlex.quote(__file__)} "$@"\n')
     script.chmod(0o755)
     return script
 

@@ -12,10 +12,11 @@ from repserve_bench.cli import bench
 from repserve_bench.errors import LoadError
 from repserve_bench.predictions import read_predictions
 from repserve_bench.transport.metadata import describe_model
+from support.digits_server import DIGITS_ON_CPU
 from support.harness import DIGITS, RunningServer, card_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 VALIDATION = DIGITS / "validation"
@@ -23,9 +24,8 @@ IMAGES = 40
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as running:
-        yield running
+def server(shared_server: Callable[..., RunningServer]) -> RunningServer:
+    return shared_server(*DIGITS_ON_CPU)
 
 
 def invoke(command: str, server: RunningServer, *more: object) -> Result:

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.digits_server import KINDS, digits_server
+from support.digits_server import CPU, DIGITS_ON_CPU, KINDS, digits_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.harness import RunningServer
 
@@ -19,7 +19,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def digits(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def digits(
+    kind: str, tmp_path_factory: pytest.TempPathFactory, shared_server: Callable[..., RunningServer]
+) -> Iterator[RunningServer]:
     """A server with the digits model at f32."""
+    if kind == CPU:
+        yield shared_server(*DIGITS_ON_CPU)
+        return
     with digits_server(kind, tmp_path_factory.mktemp("digits")) as server:
         yield server

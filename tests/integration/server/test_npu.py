@@ -62,6 +62,7 @@ def test_every_digit_is_classified_as_in_training_and_no_rule_is_broken(
     assert freed == ([] if generation == "T" else loaded[::-1])
 
 
+@pytest.mark.serial  # what a batch costs is measured
 @pytest.mark.parametrize(
     ("kind", "waiting", "sizes"),
     [

@@ -8,13 +8,14 @@ import json
 import re
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from support.digits_server import DIGITS_ON_CPU
 from support.harness import RunningServer, digit_files, wait_until
 from support.versioned_runtime import expected_class, make_model
 
@@ -22,9 +23,8 @@ Reply = tuple[int, dict[str, str], Any]
 
 
 @pytest.fixture(scope="module")
-def digits() -> Iterator[RunningServer]:
-    with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
-        yield server
+def digits(shared_server: Callable[..., RunningServer]) -> RunningServer:
+    return shared_server(*DIGITS_ON_CPU)
 
 
 def ask(server: RunningServer, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:

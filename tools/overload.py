@@ -56,6 +56,8 @@ class Outcomes(Recorder):
         self.without_retry_info = 0
         self.held = False
         """Whether the limit of requests in flight was ever reached."""
+        self.elapsed = 0.0
+        """Seconds from the first request to the last end."""
 
     def count(self, code: str) -> int:
         """Return how many requests ended so."""
@@ -109,9 +111,8 @@ class OverloadFigures:
 
 async def measure_capacity(job: Job) -> float:
     """Return the requests a second that a closed loop gets through."""
-    started = time.monotonic()
     outcomes = await _drive(job, CAPACITY_SECONDS)
-    return outcomes.count("OK") / (time.monotonic() - started)
+    return outcomes.count("OK") / outcomes.elapsed
 
 
 async def offer(job: Job, rate: float, seconds: float) -> Outcomes:
@@ -125,7 +126,9 @@ async def offer(job: Job, rate: float, seconds: float) -> Outcomes:
 async def _drive(job: Job, seconds: float) -> Outcomes:
     outcomes, transport = Outcomes(), make_transport(job)
     await transport.open(REQUEST_SECONDS)
+    started = time.monotonic()
     await Driver(job, transport, outcomes).run(requests=0, seconds=seconds)
+    outcomes.elapsed = time.monotonic() - started
     await transport.close()
     return outcomes
 

@@ -1,4 +1,4 @@
-"""A metric as the exporter shows it and as docs/metrics.md describes it, named and described in one place."""
+"""A metric as the exporter shows it and as docs/metrics.md lists it, defined in one place."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 Kind = Literal["counter", "gauge", "histogram"]
 Labels: TypeAlias = Mapping[str, tuple[str, ...] | str]
-"""Each label, with all the values it takes, or with a word on them where they are not known beforehand."""
+"""The values of each label, or a description of them if they are not known in advance."""
 
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Buckets of every duration: from a run on a simulated device to the longest a request should wait."""
+"""Buckets of every duration, from a run on a simulated device to the longest a request should wait."""
 
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """What a metric is called, is about and is split by."""
+    """A metric's name, type, meaning and labels."""
 
     name: str
     """In code; Prometheus adds ``_total`` to a counter."""
@@ -33,18 +33,18 @@ class MetricDefinition:
 
     @property
     def exposed(self) -> str:
-        """The name that a query uses."""
+        """Return the name that a query uses."""
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels, in the order in which values are given."""
+        """Return the labels, in the order in which values are given."""
         return tuple(self.labels)
 
     def counter(self, registry: CollectorRegistry) -> Counter:
-        """A new counter in the registry.
+        """Add a counter to the registry.
 
-        Where all values are known beforehand its series start at 0, so that the first count is an increase.
+        If all label values are known in advance its series start at 0, so that the first count is an increase.
         """
         counter = Counter(self.name, self.text, self.label_names, registry=registry)
         known = [values for values in self.labels.values() if isinstance(values, tuple)]
@@ -54,26 +54,26 @@ class MetricDefinition:
         return counter
 
     def gauge(self, registry: CollectorRegistry) -> Gauge:
-        """A new gauge in the registry."""
+        """Add a gauge to the registry."""
         return Gauge(self.name, self.text, self.label_names, registry=registry)
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
-        """A new histogram in the registry."""
+        """Add a histogram to the registry."""
         return Histogram(self.name, self.text, self.label_names, buckets=self.buckets, registry=registry)
 
     def counter_family(self) -> CounterMetricFamily:
-        """An empty family, for a collector that counts elsewhere."""
+        """Return an empty family, for a collector that counts elsewhere."""
         return CounterMetricFamily(self.name, self.text, labels=self.label_names)
 
     def gauge_family(self) -> GaugeMetricFamily:
-        """An empty family, for a collector that measures at each scrape."""
+        """Return an empty family, for a collector that measures at each scrape."""
         return GaugeMetricFamily(self.name, self.text, labels=self.label_names)
 
     def histogram_family(self) -> HistogramMetricFamily:
-        """An empty family, for a collector that keeps its own buckets."""
+        """Return an empty family, for a collector that keeps its own buckets."""
         return HistogramMetricFamily(self.name, self.text, labels=self.label_names)
 
 
 MODEL_LABELS: Labels = {"model": "", "version": ""}
 DEVICE_LABELS: Labels = {**MODEL_LABELS, "device": ""}
-"""Labels that several metrics share; their values come from the model repository and the settings."""
+"""Labels that several metrics share. Their values come from the model repository and the settings."""

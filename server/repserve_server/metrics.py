@@ -41,20 +41,17 @@ Snapshot = Sequence[Family]
 
 
 def take_snapshot(registry: CollectorRegistry) -> tuple[Family, ...]:
-    """What a process's registry holds now; series that were never touched are left out."""
-    return tuple(
-        Family(
-            family.name,
-            family.type,
-            family.documentation,
-            tuple(
-                Sample(sample.name, sample.labels, sample.value)
-                for sample in family.samples
-                if not sample.name.endswith("_created")
-            ),
+    """Collect what a process's registry holds now."""
+    return tuple(collect_families(registry))
+
+
+def collect_families(registry: CollectorRegistry) -> Iterator[Family]:
+    """Collect the families of a snapshot one after the other."""
+    for family in registry.collect():
+        samples = (sample for sample in family.samples if not sample.name.endswith("_created"))
+        yield Family(
+            family.name, family.type, family.documentation, tuple(Sample(s.name, s.labels, s.value) for s in samples)
         )
-        for family in registry.collect()
-    )
 
 
 class MergedCollector(Collector):
@@ -95,12 +92,12 @@ class MergedCollector(Collector):
                 ]
 
     def collect(self) -> Iterator[Metric]:
-        """One family for each name, summed over live and ended processes."""
+        """Sum each family over live and ended processes."""
         with self._lock:
             return iter(list(self._sum()))
 
     def samples(self, names: Collection[str]) -> list[Sample]:
-        """The series with some names as they are now: name, labels, value."""
+        """Return the series with these names, summed likewise."""
         with self._lock:
             return [
                 Sample(sample.name, dict(sample.labels), sample.value)

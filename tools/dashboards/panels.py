@@ -1,4 +1,4 @@
-"""What the dashboards share: the look of their panels, their variables, and PromQL."""
+"""What the dashboards share: panels, variables and PromQL."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def assemble(board: Dashboard, variables: Sequence[QueryVariable], rows: Mapping
 
 
 def variable(name: str, label: str, query: str) -> QueryVariable:
-    """A variable of which one value is chosen."""
+    """Build a variable with one value."""
     made = QueryVariable(name).label(label).query(query).datasource(SOURCE)
     return made.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
 
 
 def variables(name: str, label: str, query: str) -> QueryVariable:
-    """A variable of which several values may be chosen, and all are at first."""
+    """Build a variable with several values, all of them by default."""
     everything = models.VariableOption(text="All", value="$__all")
     return variable(name, label, query).multi(True).include_all(True).all_value(".*").current(everything)
 
@@ -72,7 +72,7 @@ def variables(name: str, label: str, query: str) -> QueryVariable:
 def graph(
     title: str, queries: Queries, unit: str = "short", *, stacked: bool = False, width: int = 8, text: str = ""
 ) -> timeseries.Panel:
-    """Lines over time, or areas on top of one another."""
+    """Build a panel of lines over time, or of stacked areas."""
     stacking = common.StackingConfig().group("A").mode(StackingMode.NORMAL if stacked else StackingMode.NONE)
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
     panel = timeseries.Panel().line_width(1).fill_opacity(30 if stacked else 5).show_points(VisibilityMode.NEVER)
@@ -89,7 +89,7 @@ def number(
     text: str = "",
     thresholds: Mapping[str, float | None] | None = None,
 ) -> stat.Panel:
-    """A single value, coloured by thresholds: colours, each with the value from which it holds, None for the first."""
+    """Build a panel of one value; ``thresholds`` are colours with the values from which they hold, None at first."""
     panel = stat.Panel().color_mode(BigValueColorMode.VALUE).graph_mode(BigValueGraphMode.AREA)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     if thresholds:
@@ -99,7 +99,7 @@ def number(
 
 
 def distribution(title: str, metric: str, labels: str, unit: str = "short") -> heatmap.Panel:
-    """A histogram over time: how many observations fell into each bucket."""
+    """Build a panel of a histogram over time."""
     colours = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(32)
     panel = heatmap.Panel().calculate(False).color(colours).cell_gap(1).show_tooltip()
     panel.y_axis(heatmap.YAxisConfig().unit(unit))
@@ -108,7 +108,7 @@ def distribution(title: str, metric: str, labels: str, unit: str = "short") -> h
 
 
 def listing(title: str, expression: str, *, text: str = "") -> table.Panel:
-    """The labels and the value of each series, as they are now."""
+    """Build a table of the current series."""
     panel = table.Panel().show_header(True)
     without_time = models.DataTransformerConfig(id_val="organize", options={"excludeByName": {"Time": True}})
     panel.with_transformation(without_time)
@@ -134,32 +134,32 @@ def _describe(  # noqa: PLR0917 - what all kinds of panels have
 
 
 def quantiles(metric: str, labels: str) -> dict[str, str]:
-    """Queries of the p50, p90 and p99 of a histogram."""
+    """Query the p50, p90 and p99 of a histogram, by legend."""
     return {f"p{share:.0f}": quantile(share / 100, metric, labels) for share in (50, 90, 99)}
 
 
 def quantile(share: float, metric: str, labels: str) -> str:
-    """A quantile of a histogram's observations."""
+    """Query a quantile of a histogram's observations."""
     return f"histogram_quantile({share:g}, {rate(f'{metric}_bucket', labels, 'le')})"
 
 
 def mean(metric: str, labels: str, by: str = "") -> str:
-    """The mean of a histogram's observations; nothing where there were none."""
+    """Query the mean of a histogram's observations; no value if there were none."""
     return f"{rate(f'{metric}_sum', labels, by)} / ({rate(f'{metric}_count', labels, by)} > 0)"
 
 
 def increase(metric: str, labels: str, by: str) -> str:
-    """How much a counter grew within the panel's step."""
+    """Query how much a counter grew within the panel's step."""
     return f"sum by ({by}) (increase({metric}{{{labels}}}[{WINDOW}]))"
 
 
 def rate(metric: str, labels: str, by: str = "") -> str:
-    """A counter's growth a second."""
+    """Query a counter's rate per second."""
     split = f" by ({by})" if by else ""
     return f"sum{split} (rate({metric}{{{labels}}}[{WINDOW}]))"
 
 
 def utilization(labels: str) -> str:
-    """The share of time that each device is busy."""
+    """Query the share of time that each device is busy."""
     busy = rate("repserve_device_busy_seconds_total", labels, DEVICE)
     return f"{busy} / sum by ({DEVICE}) (repserve_instance_info{{{labels}}})"

@@ -1,4 +1,4 @@
-"""What a frontend counts."""
+"""The metrics of a frontend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repserve_server.errors import Status
 from repserve_server.metric_definition import MODEL_LABELS, Labels, MetricDefinition
 
 Method: TypeAlias = tuple[str, str]
-"""A protocol, and the name of the RPC; over HTTP, of the RPC that does the same."""
+"""A protocol and the name of an RPC; over HTTP, of the equivalent RPC."""
 METHODS: tuple[Method, ...] = (
     ("grpc", "Classify"),
     ("grpc", "ClassifyStream"),
@@ -104,7 +104,7 @@ DEFINITIONS = (
 
 
 class RequestMetrics:
-    """The series of the requests to one model version, or of those to no known one.
+    """The series of the requests to one model version, or to unknown models.
 
     Those of every code and reason start at 0, so that the first one counted is an increase.
     """
@@ -120,7 +120,7 @@ class RequestMetrics:
         self._rejected = {reason: families.rejected_requests.labels(*model, reason) for reason in REJECTIONS}
 
     def begin(self, method: Method) -> None:
-        """Make the series that a method gets only once it is used: a histogram has many."""
+        """Make the series that a method gets only once it is used; a histogram has many."""
         if method not in self._seconds:
             self._seconds[method] = self._families.request_seconds.labels(*self._model, *method)
 
@@ -144,7 +144,7 @@ class ModelMetrics(RequestMetrics):
         self.queue_seconds = families.queue_seconds.labels(model, version)
         self.reply_seconds = families.reply_seconds.labels(model, version)
         self.stage_seconds = [0.0] * len(STAGES)
-        """Seconds not shown yet, in the order of ``STAGES``: four counters would cost a request a microsecond."""
+        """Seconds not counted yet, in the order of ``STAGES``; four counters would add a microsecond to a request."""
         self._stages = [families.stage_seconds.labels(model, version, stage) for stage in STAGES]
         self.rejected_images = {fault: families.rejected_images.labels(model, version, fault) for fault in FAULTS}
         self.poison_images = families.poison_images.labels(model, version)
@@ -181,25 +181,25 @@ class FrontendMetrics:
         self.reply_seconds = REPLY_SECONDS.histogram(registry)
         self.poison_images = POISON_IMAGES.counter(registry)
         self.unknown = RequestMetrics(self, "", "")
-        """Counts the requests that name no known model."""
+        """The series of requests to unknown models."""
         for method in METHODS:
             self.unknown.begin(method)
         self._models: dict[tuple[str, str], ModelMetrics] = {}
 
     def for_model(self, model: str, version: str) -> ModelMetrics:
-        """The series of a model version, made when it is first asked for."""
+        """Return the series of a model version, and make them if there are none."""
         key = (model, version)
         if key not in self._models:
             self._models[key] = ModelMetrics(self, *key)
         return self._models[key]
 
     def find(self, model: str, version: str) -> RequestMetrics:
-        """The series of a request whose model does not answer: those of the model if it has any, no new ones."""
+        """Return the series for a request whose model is not ready: the model's if it has any, never new ones."""
         known = [found for key, found in self._models.items() if model == key[0] and version in ("", key[1])]
         return known[-1] if known else self.unknown
 
     def forget_model(self, model: str, version: str) -> None:
-        """Drop the series of a model version that is served no more."""
+        """Drop the series of a model version that is unloaded."""
         del self._models[model, version]
         for family in (
             self.requests,

@@ -1,4 +1,4 @@
-"""The account of a request: one ``with`` block counts it, times it and traces it, whichever way it came in."""
+"""The record of a request: one ``with`` block counts it, times it and traces it, whichever way it came in."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from repserve_server.dataplane.tracing import RequestSpan, Tracing
 
 _SOONER, _SLACK_SECONDS = 0.99, 0.02
-"""A client whose deadline passes cancels its call, and its clock is ahead of ours.
+"""A client whose deadline passes cancels its call, a little before the deadline that the server knows.
 
-gRPC rounds the time left up when it tells the server, and the request was on its way for a moment.
+gRPC rounds the remaining time up, and the request was on its way for a moment.
 """
 
 
@@ -29,8 +29,8 @@ class Recorder:
 
     Args:
         metrics: where they are counted.
-        tracing: where they are traced, if they are.
-        clock: that of deadlines and of workers.
+        tracing: where they are traced; None if they are not.
+        clock: the clock of deadlines and workers.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class Recorder:
 
         Args:
             protocol: ``grpc`` or ``http``.
-            method: the RPC's name; over HTTP, that of the RPC that does the same.
+            method: the name of the RPC; over HTTP, of the equivalent RPC.
             headers: returns the request's headers, in lower case; called only if requests are traced.
-            remaining: seconds until the client's deadline, at which the library cancels the request.
+            remaining: seconds until the client's deadline, when gRPC cancels the request.
         """
         span = None if self._tracing is None else self._tracing.begin(method, headers())
         return RequestRecord(self, (protocol, method), remaining, span)
 
 
 class RequestRecord:
-    """The record of one request, as a ``with`` block: what it raises is how the request ends."""
+    """The record of one request, as a ``with`` block. An exception from the block is how the request ends."""
 
     __slots__ = ("_method", "_metrics", "_model", "_recorder", "_remaining", "_scored", "_span", "started")
 
@@ -71,10 +71,10 @@ class RequestRecord:
         """When the request arrived."""
 
     def find(self, models: ModelTable, name: str, version: str) -> ServedModel:
-        """Look up the model version that the request is for, and count the request there from now on.
+        """Look up the model version that the request is for, and count the request for it from now on.
 
         Raises:
-            RepServeError: there is no such model, or it cannot answer now.
+            RepServeError: there is no such model, or it is not ready.
         """
         try:
             served = models.find(name, version)
@@ -89,7 +89,7 @@ class RequestRecord:
         return served
 
     def answered(self, scored: Scored) -> Scored:
-        """Note the scores that make the answer, and return them."""
+        """Note the scores that the response is made from, and return them."""
         self._scored = scored
         return scored
 
@@ -111,7 +111,7 @@ class RequestRecord:
             self._span.end(code)
 
     def _judge(self, error: BaseException, seconds: float) -> tuple[str, str]:
-        """The code of a request that failed, and why it was rejected if it was."""
+        """Return the code of a failed request, and why it was rejected if it was."""
         if isinstance(error, RepServeError):
             return error.status.name, error.rejection
         if isinstance(error, asyncio.CancelledError):
@@ -121,10 +121,9 @@ class RequestRecord:
 
 
 def _count(model: ModelMetrics, scored: Scored, now: float) -> None:
-    """Count what a request was answered with.
+    """Count the images and the stages of a successful request.
 
-    Queue and compute are those of the image that was answered last: a request of many images may run in several
-    batches, one after the other.
+    The images of a request may run in several batches, one after the other: the last one counts.
     """
     images = scored.images
     last = images[0] if len(images) == 1 else max(images, key=attrgetter("finished"))

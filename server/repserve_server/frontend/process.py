@@ -44,7 +44,7 @@ from repserve_server.frontend.administration import RemoteAdministration
 from repserve_server.frontend.models import ModelMessages
 from repserve_server.frontend.regions import FrontendRegions
 from repserve_server.logs import configure_logging, set_log_level
-from repserve_server.metrics import take_snapshot
+from repserve_server.metrics import collect_families
 from repserve_server.process import become_child
 from repserve_server.protocols.console.page import PageRoutes
 from repserve_server.protocols.grpc.classification import ClassificationService
@@ -138,7 +138,7 @@ class Frontend:
             case RetireRevision():
                 self._begin(self._retire(message.revision))
             case CollectMetrics():
-                self._report_metrics()
+                self._begin(self._report_metrics())
             case SetLogLevel():
                 set_log_level(message.level)
             case BecomeUnready():
@@ -163,10 +163,14 @@ class Frontend:
             )
             logger.error("%d requests are dropped unanswered: %s", requests, images or "none of them with an image yet")
 
-    def _report_metrics(self) -> None:
+    async def _report_metrics(self) -> None:
+        """Collect family by family: with many models, all of them at once would hold up requests."""
         self._metrics.show(self._table.occupied(), self._dataplane.requests_in_flight)
-        snapshot = take_snapshot(self._metrics.registry)
-        self._control.send(MetricsReport(snapshot=snapshot))
+        families = []
+        for family in collect_families(self._metrics.registry):
+            families.append(family)
+            await asyncio.sleep(0)
+        self._control.send(MetricsReport(snapshot=tuple(families)))
 
     async def _retire(self, revision: int) -> None:
         await self._models.retire(revision)

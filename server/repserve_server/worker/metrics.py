@@ -1,4 +1,4 @@
-"""What a worker counts, folded per batch."""
+"""The metrics of a worker, counted once a batch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _SizeMetrics(NamedTuple):
 
 
 class WorkerMetrics:
-    """The series of one worker; every one carries model, version and device."""
+    """The series of one worker."""
 
     def __init__(self, model: str, version: str, device: str, instance: int = 0) -> None:
         self.registry = CollectorRegistry()
@@ -108,11 +108,11 @@ class WorkerMetrics:
             self._padding.inc(compiled - images)
 
     def count_failed_run(self) -> None:
-        """Count a run that gave no scores."""
+        """Count a batch that failed."""
         self._failed.inc()
 
     def count_unrun(self, images: int, outcome: Outcome) -> None:
-        """Count images that were dropped from the queue."""
+        """Count images dropped from the queue."""
         self._dropped[outcome].inc(images)
 
     def set_waiting(self, images: int) -> None:
@@ -120,7 +120,7 @@ class WorkerMetrics:
         self._waiting.set(images)
 
     def set_figures(self, figures: dict[str, float]) -> None:
-        """Show what a simulated device says of its own error."""
+        """Show how late a simulated device woke up."""
         for statistic, value in figures.items():
             self._sleep_error.labels(*self._values, self._instance, statistic).set(value)
 

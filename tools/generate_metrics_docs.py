@@ -40,8 +40,9 @@ counted. The bench exports its own metrics with `--metrics-port PORT` while it r
 with `--pushgateway URL`, where those of other models and machines are kept.
 
 Durations are in seconds, in buckets from 0.2 ms to 10 s. `model`, `version` and `device` take their values from the
-model repository and from `--device`. No label takes its value from a request: requests for an unknown model count under
-an empty `model` and `version`. KServe's statistics (`ModelStatistics`) are computed from these metrics.
+model repository and from `--device`. No label takes its value from a request: requests that name an unknown model, or
+that cannot be read, count under an empty `model` and `version`. KServe's statistics (`ModelStatistics`) are computed
+from these metrics.
 
 """
 QUERIES = """\

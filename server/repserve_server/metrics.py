@@ -92,12 +92,12 @@ class MergedCollector(Collector):
                 ]
 
     def collect(self) -> Iterator[Metric]:
-        """Sum each family over live and ended processes."""
+        """One family for each name, summed over live and ended processes."""
         with self._lock:
             return iter(list(self._sum()))
 
     def samples(self, names: Collection[str]) -> list[Sample]:
-        """Return the series with these names, summed likewise."""
+        """The series with some names as they are now: name, labels, value."""
         with self._lock:
             return [
                 Sample(sample.name, dict(sample.labels), sample.value)

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests: one for each that is traced, and below it its decoding, queue and batches."""
+"""OpenTelemetry spans: one for each traced request, with its decoding, queue and batches as children."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NANOSECONDS = 1e9
 class Tracing:
     """Begins spans and sends the ended ones to a collector, in a thread of its own.
 
-    A request that says in ``traceparent`` (W3C Trace Context) whether it is traced is believed; of the others a share
-    is traced.
+    The ``traceparent`` (W3C Trace Context) of a request decides whether it is traced. Of requests without one, a share
+    is.
 
     Args:
         endpoint: URL of an OTLP collector over gRPC, such as http://127.0.0.1:4317.
-        share: of the requests without a ``traceparent``, 0 to 1.
-        exporter: takes the spans instead of the collector; for tests.
+        share: how many of the requests without a ``traceparent`` are traced, 0 to 1.
+        exporter: takes the spans in place of the collector, in tests.
     """
 
     def __init__(self, endpoint: str, share: float, exporter: SpanExporter | None = None) -> None:
@@ -62,8 +62,8 @@ class Tracing:
         return RequestSpan(self._tracer, span) if span.is_recording() else None
 
     def close(self, seconds: float) -> None:
-        """Send what is left, if the collector takes it in so many seconds."""
-        # It tries a collector that does not answer again and again, longer than a server may take to stop.
+        """Send the remaining spans, if the collector takes them within so many seconds."""
+        # It retries a collector that does not respond for longer than a server may take to stop.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(seconds)

@@ -14,7 +14,7 @@ from repserve_client import Client
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.imaging.decode import preprocess_into
 from repserve_server.imaging.preprocessing import Preprocessing
-from support.digits_server import GEARS, NPU_KINDS, compile_digits, digits_server
+from support.digits_server import NPU_KINDS, compile_digits, digits_server
 from support.harness import RunningServer, card_predictions, digit_files, refusal, wait_until
 from support.standin_models import Event, arm, read_events, standin_environment, violations
 
@@ -64,35 +64,35 @@ def test_every_digit_is_classified_as_in_training_and_no_rule_is_broken(
 
 @pytest.mark.serial  # what a batch costs is measured
 @pytest.mark.parametrize(
-    ("kind", "waiting", "sizes"),
-    [
-        (STATIC, 2, {1}),
-        (STATIC, 15, {16}),
-        (STATIC, 17, {1, 16}),
-        (GEARED, 3, {4}),
-        (GEARED, 16, {16}),
-        (AIPP, 9, {16}),
-    ],
+    ("kind", "sizes_for"),
+    [(STATIC, {2: {1}, 15: {16}, 17: {1, 16}}), (GEARED, {3: {4}, 16: {16}}), (AIPP, {9: {16}})],
 )
 def test_partial_batches_run_on_the_size_that_costs_least(
-    kind: str, waiting: int, sizes: set[int], tmp_path: Path
+    kind: str, sizes_for: dict[int, set[int]], tmp_path: Path
 ) -> None:
-    """The worker is frozen while they arrive, so that they surely wait together. Costs are those of a 310P."""
-    seconds = "1:0.005,2:0.006,4:0.008,8:0.012,16:0.0175"
+    """The worker is frozen while they arrive, so that they surely wait together. Costs are four times a 310P's."""
+    seconds = "1:0.02,2:0.024,4:0.032,8:0.048,16:0.07"
     with digits_server(kind, tmp_path, batch_seconds=seconds) as server:
-        (worker,) = server.children("worker")
-        worker.suspend()
-        stub, files = server.stub(), digit_files()[:waiting]
-        calls = [stub.Classify.future(pb.ClassifyRequest(encoded_image=f.read_bytes()), timeout=60) for f in files]
-        wait_until(lambda: server.metric("repserve_queue_images") == waiting, "the images wait")
-        before = len(read_events(tmp_path / "state", "run"))
-        worker.resume()
-        predictions = card_predictions()
-        for file, call in zip(files, calls, strict=True):
-            assert call.result(60).predictions[0].classes[0].index == predictions[file.name]
-        batches = [event.details["batch"] for event in read_events(tmp_path / "state", "run")[before:]]
-        assert set(batches) == sizes
-        assert server.metric("repserve_padding_images_total") == sum(batches) - waiting
+        for waiting, sizes in sizes_for.items():
+            padded = server.metric("repserve_padding_images_total")
+            batches = run_together(server, digit_files()[:waiting], tmp_path / "state")
+            assert set(batches) == sizes
+            assert server.metric("repserve_padding_images_total") - padded == sum(batches) - waiting
+
+
+def run_together(server: RunningServer, files: list[Path], state: Path) -> list[int]:
+    """Classify images that wait together, each as in training; returns the sizes of the batches that ran."""
+    (worker,) = server.children("worker")
+    worker.suspend()
+    stub = server.stub()
+    calls = [stub.Classify.future(pb.ClassifyRequest(encoded_image=f.read_bytes()), timeout=60) for f in files]
+    wait_until(lambda: server.metric("repserve_queue_images") == len(files), "the images wait")
+    before = len(read_events(state, "run"))
+    worker.resume()
+    predictions = card_predictions()
+    for file, call in zip(files, calls, strict=True):
+        assert call.result(60).predictions[0].classes[0].index == predictions[file.name]
+    return [event.details["batch"] for event in read_events(state, "run")[before:]]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,6 @@ def test_partial_batches_run_on_the_size_that_costs_least(
     [
         (STATIC, "run:3", 0, "trying once more"),
         (STATIC, "lost:5", 1, "its device failed"),
-        (GEARED, "lost:5", 1, "its device failed"),
         (AIPP, "crash:5", 1, "SIGSEGV"),
         (GEARED, "hang:5", 1, "has not answered for"),
     ],
@@ -259,9 +258,3 @@ def test_nothing_of_acl_happens_in_a_forked_process(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert violations(state) == []
     assert len({event.pid for event in read_events(state)}) == 1
-
-
-def test_gears_are_known_without_being_written_down(tmp_path: Path) -> None:
-    with digits_server(GEARED, tmp_path) as server:
-        (model,) = server.stub().ListModels(pb.ListModelsRequest(), timeout=10).models
-        assert tuple(cost.batch_size for cost in model.instances[0].batch_costs) == GEARS

@@ -24,7 +24,7 @@ class Administration(Protocol):
         ...
 
     async def figures(self, samples: Sequence[str]) -> Figures:
-        """The series of /metrics with these names, over all processes."""
+        """Return the series of /metrics with these names, over all processes."""
         ...
 
     async def register_region(self, region: Region) -> None:
@@ -36,9 +36,9 @@ class Administration(Protocol):
         ...
 
     async def regions(self) -> Sequence[Region]:
-        """The regions that are registered."""
+        """List the registered regions."""
         ...
 
     async def log_level(self, level: LogLevel | None = None) -> LogLevel:
-        """The level from which all processes log; ``level`` sets it first."""
+        """Return the level from which all processes log; ``level`` sets it first."""
         ...

@@ -201,7 +201,7 @@ def _check_takes_tensors(served: ServedModel) -> None:
 
 
 def _name_image(error: ImageError, work: Sequence[asyncio.Future[float]]) -> ImageError:
-    """The error of one image of several, with the image's place."""
+    """Add to the error of one image of several which image it was."""
     if len(work) == 1:
         return error
     row = next(

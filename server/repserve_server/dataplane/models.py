@@ -77,11 +77,11 @@ class ModelTable:
         return queue
 
     def queue(self, revision: int) -> ModelQueue | None:
-        """The queue of a revision, if it has one."""
+        """Return the queue of a revision, if it has one."""
         return self._queues.get(revision)
 
     def find(self, name: str, version: str) -> ServedModel:
-        """The version that a request means; empty strings mean the only model and the newest version.
+        """Find the version that a request means; empty strings mean the only model and the newest version.
 
         Raises:
             ModelNotFoundError: there is no such model or version.

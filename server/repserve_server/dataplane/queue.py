@@ -143,7 +143,7 @@ class ModelQueue:
                 self._abandon(flights)
 
     def attach(self, worker: str, link: Link) -> None:
-        """A worker is there: read its answers and give it images."""
+        """Take a new worker: read its answers and give it images."""
         self._workers[worker] = WorkerLink(worker, link)
         self._loop.add_reader(link.fileno(), self._read, self._workers[worker])
         homeless, self._homeless = self._homeless, []
@@ -151,7 +151,7 @@ class ModelQueue:
             self._dispatch(flight)
 
     def detach(self, worker: str, *, crashed: bool) -> None:
-        """A worker has ended (it was waited for): its images go to others or wait for the next.
+        """Drop a worker that has ended and was waited for: its images go to others or wait for the next.
 
         Images that were on the device when the worker crashed are tried again one by one. An image that was there at
         two crashes is answered with an error, so that it cannot take down one worker after the other.

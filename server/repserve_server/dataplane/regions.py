@@ -51,7 +51,7 @@ class Regions:
             os.close(descriptor)
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """A copy of a part of a region.
+        """Copy a part of a region.
 
         Raises:
             InvalidRequestError: there is no such region, or it has no such part.

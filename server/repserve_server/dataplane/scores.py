@@ -33,7 +33,7 @@ class BatchScores:
         self._finite: list[bool] = []
 
     def rank(self, row: int, top_k: int) -> tuple[list[int], list[float]]:
-        """The ``top_k`` best classes of an image, best first, and their probabilities.
+        """Rank the ``top_k`` best classes of an image, best first, with their probabilities.
 
         Softmax is applied where the model gives logits.
 

@@ -12,7 +12,7 @@ from random_model import ConversionError, ensure_random_model
 from repserve_bench.command import INTERRUPTED, make_console
 from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.errors import LoadError
-from repserve_bench.load import LoadSettings
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.payloads import InputSettings
 from repserve_bench.run import replay
 from repserve_bench.served_model import choose_model, list_models

@@ -19,7 +19,7 @@ from repserve_bench.dataset import DatasetError, load_dataset
 from repserve_bench.environment import describe_environment
 from repserve_bench.errors import LoadError
 from repserve_bench.figures import SERIES_FIGURES, point_json
-from repserve_bench.load import LoadSettings
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.load_options import EXISTING_FOLDER, OUTPUT_FILE
 from repserve_bench.measurement import measure as measure_load
 from repserve_bench.payloads import InputSettings

@@ -24,7 +24,7 @@ from repserve_bench.tally import histogram
 
 if TYPE_CHECKING:
     from repserve_bench.column import Better, Noise
-    from repserve_bench.load import LoadSettings
+    from repserve_bench.load_messages import LoadSettings
     from repserve_bench.measurement import Measurement
     from repserve_client.results import ModelInfo
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from repserve_bench.child_process import ChildProcess
 from repserve_bench.errors import LoadError
-from repserve_bench.load_messages import Finished, Go, Job, Ready, Stop
-from repserve_bench.payloads import InputSettings, group
+from repserve_bench.load_messages import Finished, Go, Job, LoadSettings, Ready, Stop
+from repserve_bench.payloads import group
 from repserve_bench.tally import Tally
 from repserve_bench.windows import Stability, cut_into_windows
 from repserve_server.process import available_cpus
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
-    from repserve_bench.arrivals import Arrivals
     from repserve_bench.dataset import Sample
     from repserve_bench.predictions import Prediction
-    from repserve_bench.transport.base import TransportName
 
     Progress = Callable[[Tally, float], None]
 
 ENCODED_PER_PROCESS = 64
 PIXELS_PER_PROCESS = 16
-CHANNELS = 4
 PREPARE_TIMEOUT = 600.0
 SILENCE_TIMEOUT = 30.0
 REPORT_DELAY = 0.5
@@ -44,40 +41,6 @@ BUSY_SHARE = 0.9
 
 LEAST_SECONDS = 0.1
 """In a shorter replay, it cannot be determined what limited it."""
-
-
-@dataclass(frozen=True)
-class LoadSettings:
-    """How a replay is made.
-
-    The stream is the default because it costs client and server less than a call for each request; docs/performance.md
-    has the figures.
-    """
-
-    address: str
-    concurrency: int = 32
-    """Requests in flight, over all processes: so many in a closed loop, at most so many in an open one."""
-    arrivals: Arrivals | None = None
-    """An open loop's arrivals over all processes; None is a closed loop."""
-    requests: int = 0
-    """At least so many requests, and for at least ``seconds``; 0 and 0 is one pass over the images."""
-    seconds: float = 0.0
-    transport: TransportName = "stream"
-    warm_up_seconds: float = 0.0
-    """For so long the same load is sent before anything counts."""
-    retries: bool = True
-    """Whether refusals that say when to come back, and broken connections, are tried again."""
-    until_stable: bool = False
-    """Whether to stop as soon as the last windows agree."""
-    window_seconds: float = 1.0
-    """Length of the windows that show whether the figures are stable."""
-    processes: int | None = None
-    """Load processes; None is as many as the load needs."""
-    channels: int = CHANNELS
-    """Connections of each process."""
-    timeout: float = 30.0
-    """Seconds that a request may take, retries included."""
-    input: InputSettings = field(default_factory=InputSettings)
 
 
 @dataclass
@@ -147,18 +110,14 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
     concurrencies = [len(range(number, settings.concurrency, processes)) for number in range(processes)]
     return [
         Job(
-            address=settings.address,
+            **vars(settings)
+            | {
+                "concurrency": concurrency,
+                "channels": min(settings.channels, concurrency),
+                "requests": share_of_requests(requests, len(groups), number, processes),
+                "arrivals": settings.arrivals.share(number, processes) if settings.arrivals else None,
+            },
             groups=tuple(groups[number::processes]),
-            input=settings.input,
-            transport=settings.transport,
-            concurrency=concurrency,
-            channels=min(settings.channels, concurrency),
-            requests=share_of_requests(requests, len(groups), number, processes),
-            seconds=settings.seconds,
-            timeout=settings.timeout,
-            arrivals=settings.arrivals.share(number, processes) if settings.arrivals else None,
-            warm_up_seconds=settings.warm_up_seconds,
-            retries=settings.retries,
         )
         for number, concurrency in enumerate(concurrencies)
     ]

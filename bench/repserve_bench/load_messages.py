@@ -1,38 +1,62 @@
-"""The messages between a load process and its parent; counts travel as a Tally."""
+"""What a load is, and the messages between a load process and its parent; counts travel as a Tally."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from repserve_bench.payloads import InputSettings
+
 if TYPE_CHECKING:
     from repserve_bench.arrivals import Arrivals
     from repserve_bench.dataset import Sample
-    from repserve_bench.payloads import InputSettings
     from repserve_bench.predictions import Prediction
     from repserve_bench.transport.base import TransportName
 
 
+CHANNELS = 4
+
+
 @dataclass(frozen=True)
-class Job:
-    """What one process has to do."""
+class LoadSettings:
+    """How a replay is made.
+
+    The stream is the default because it costs client and server less than a call for each request; docs/performance.md
+    has the figures.
+    """
 
     address: str
-    groups: tuple[tuple[Sample, ...], ...]
-    """The samples of each request, replayed in this order and then from the start again."""
-    input: InputSettings
-    transport: TransportName
-    concurrency: int
-    """Requests in flight: as many as that in a closed loop, at most that in an open one."""
-    channels: int
-    requests: int
-    """At least so many requests, and at least ``seconds`` seconds, are sent."""
-    seconds: float
-    timeout: float
+    concurrency: int = 32
+    """Requests in flight, over all processes: so many in a closed loop, at most so many in an open one."""
     arrivals: Arrivals | None = None
-    """An open loop's; None is a closed loop."""
+    """An open loop's arrivals over all processes; None is a closed loop."""
+    requests: int = 0
+    """At least so many requests, and for at least ``seconds``; 0 and 0 is one pass over the images."""
+    seconds: float = 0.0
+    transport: TransportName = "stream"
     warm_up_seconds: float = 0.0
+    """For so long the same load is sent before anything counts."""
     retries: bool = True
+    """Whether refusals that say when to come back, and broken connections, are tried again."""
+    until_stable: bool = False
+    """Whether to stop as soon as the last windows agree."""
+    window_seconds: float = 1.0
+    """Length of the windows that show whether the figures are stable."""
+    processes: int | None = None
+    """Load processes; None is as many as the load needs."""
+    channels: int = CHANNELS
+    """Connections of each process."""
+    timeout: float = 30.0
+    """Seconds that a request may take, retries included."""
+    input: InputSettings = field(default_factory=InputSettings)
+
+
+@dataclass(frozen=True)
+class Job(LoadSettings):
+    """What one process has to do: its share of a load."""
+
+    groups: tuple[tuple[Sample, ...], ...] = ()
+    """The samples of each request, replayed in this order and then from the start again."""
 
 
 @dataclass(frozen=True)

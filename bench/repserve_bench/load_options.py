@@ -12,7 +12,7 @@ import click
 
 from repserve_bench.dataset import load_dataset
 from repserve_bench.errors import LoadError
-from repserve_bench.load import LoadSettings
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.payloads import InputSettings
 from repserve_bench.served_model import choose_model, list_models
 from repserve_bench.transport.metadata import describe_model

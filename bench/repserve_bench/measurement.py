@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from repserve_bench.dataset import Dataset
-    from repserve_bench.load import LoadResult, LoadSettings
+    from repserve_bench.load import LoadResult
+    from repserve_bench.load_messages import LoadSettings
     from repserve_bench.predictions import Disagreement
     from repserve_bench.server_process import ServerProcess
     from repserve_bench.tally import Tally

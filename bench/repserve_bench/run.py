@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from repserve_bench.dataset import Dataset
-    from repserve_bench.load import LoadSettings
+    from repserve_bench.load_messages import LoadSettings
     from repserve_bench.tally import Tally
     from repserve_client.results import ModelInfo
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from repserve_bench.load import LoadResult, LoadSettings
+    from repserve_bench.load import LoadResult
+    from repserve_bench.load_messages import LoadSettings
     from repserve_bench.load_options import Prepared
     from repserve_client.results import ModelInfo
 

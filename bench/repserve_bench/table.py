@@ -12,7 +12,7 @@ from repserve_bench.environment import describe_environment
 from repserve_bench.errors import LoadError
 from repserve_bench.figures import run_json
 from repserve_bench.guide_table import SIMULATED_PREFIX, SOURCE, MeasuredRow, guide_tables
-from repserve_bench.load import LoadSettings
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.measurement import measure
 from repserve_bench.payloads import InputSettings
 from repserve_bench.report_file import SCHEMA_VERSION, TABLE

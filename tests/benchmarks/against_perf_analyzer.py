@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
-from repserve_bench.load import LoadSettings, run_load
+from repserve_bench.load import run_load
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.payloads import InputSettings
 from repserve_bench.transport.metadata import describe_model
 from support.harness import DIGIT_IMAGES, MODEL_REPOSITORY, RunningServer

@@ -10,7 +10,8 @@ import pytest
 
 from repserve_bench.dataset import Sample
 from repserve_bench.errors import LoadError
-from repserve_bench.load import LoadSettings, run_load
+from repserve_bench.load import run_load
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.payloads import InputSettings
 from support.fake_server import FakeServer, Refusal, StreamBreak, default_answer
 

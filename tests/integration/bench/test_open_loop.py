@@ -10,7 +10,8 @@ import pytest
 
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
-from repserve_bench.load import LoadResult, LoadSettings, run_load
+from repserve_bench.load import LoadResult, run_load
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.payloads import InputSettings
 from support.devices import take_time
 from support.fake_server import FakeServer

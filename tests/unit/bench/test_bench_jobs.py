@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repserve_bench.dataset import Sample
-from repserve_bench.load import LoadSettings, auto_processes, make_jobs, share_of_requests
+from repserve_bench.load import auto_processes, make_jobs, share_of_requests
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.payloads import InputSettings, group
 
 

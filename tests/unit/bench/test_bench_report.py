@@ -15,7 +15,8 @@ from repserve_bench.accuracy import Accuracy
 from repserve_bench.column import rich_list
 from repserve_bench.dataset import Dataset, Sample
 from repserve_bench.figures import RUN_FIGURES, run_json
-from repserve_bench.load import LoadResult, LoadSettings
+from repserve_bench.load import LoadResult
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.measurement import Measurement
 from repserve_bench.predictions import Prediction, read_predictions, write_predictions
 from repserve_bench.report_file import write_json

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from repserve_bench.dataset import Dataset, Sample
 from repserve_bench.errors import LoadError
-from repserve_bench.load import LoadResult, LoadSettings
+from repserve_bench.load import LoadResult
+from repserve_bench.load_messages import LoadSettings
 from repserve_bench.load_options import Prepared
 from repserve_bench.saturation import Saturation, find_saturation, highest_passing, judge
 from repserve_bench.tally import Tally

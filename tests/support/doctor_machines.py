@@ -8,7 +8,12 @@ from pathlib import Path
 
 from repserve_server.ascend.commands import CommandResult, CommandTimeoutError
 from repserve_server.doctor.machine import Machine
+from support import fakes
 
+READY = fakes.READY.model_copy(
+    update={"backend": "openvino", "precision": "bf16", "batch_seconds": {1: 0.0003, 16: 0.006}}
+)
+"""What a worker says that has loaded a model with OpenVINO."""
 USER, GROUP = 4321, 1000
 TOOLKIT = "/usr/local/Ascend/ascend-toolkit"
 DRIVER = "/usr/local/Ascend/driver"

@@ -284,6 +284,12 @@ def test_init_files_only_hand_names_on(package: str) -> None:
             assert docstring or handed_on or isinstance(node, kinds), f"{path}:{node.lineno}"
 
 
+def test_what_tests_share_is_in_support() -> None:
+    pattern = re.compile(r"^\s*from (unit|integration|e2e|convert)\b", re.MULTILINE)
+    found = [path for path in (ROOT / "tests").rglob("*.py") if pattern.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_machine_paths_are_recognised() -> None:
     folder = b"home"
     assert MACHINE_PATH.search(b'PATH = "/' + folder + b'/someone/data"')

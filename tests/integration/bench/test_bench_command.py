@@ -16,19 +16,12 @@ from repserve_bench.cli import bench
 from support.fake_server import FakeServer, Refusal, default_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from repserve_protos.v1 import classification_pb2 as pb
 
 IMAGES = 12
 WAIT = 30.0
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as fake:
-        yield fake
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from repserve_bench.payloads import InputSettings
 from support.fake_server import FakeServer, Refusal, StreamBreak, default_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from repserve_bench.tally import Tally
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
     from repserve_protos.v1 import classification_pb2 as pb
 
 IMAGES = 20
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as fake:
-        yield fake
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from support.doctor_machines import (
     remove,
     write,
 )
-from unit.server.ascend.test_npu_smi import TABLE_310, TABLE_910B
+from support.npu_smi_tables import TABLE_310, TABLE_910B
 
 PROCESS = "| 224     0                     | 77              | python3                  | 600                       |"
 

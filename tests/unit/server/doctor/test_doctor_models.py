@@ -12,10 +12,8 @@ from repserve_server.doctor.check import Check, Status, can_serve
 from repserve_server.doctor.models import check_models, choose_folders
 from repserve_server.doctor.trial import Trial
 from repserve_server.settings import Settings
-from support import fakes
+from support.doctor_machines import READY
 
-OPENVINO = {"backend": "openvino", "precision": "bf16", "batch_seconds": {1: 0.0003, 16: 0.006}}
-READY = fakes.READY.model_copy(update=OPENVINO)
 NO_CHIPS = ChipSurvey((), None, ())
 
 

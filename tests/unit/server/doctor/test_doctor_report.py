@@ -17,8 +17,7 @@ from repserve_server.doctor.machine import Machine
 from repserve_server.doctor.report import format_report, format_verdict, report_body
 from repserve_server.doctor.trial import Trial, TryModel
 from repserve_server.settings import Settings
-from support.doctor_machines import empty_machine, npu_machine, remove
-from unit.server.doctor.test_doctor_models import READY
+from support.doctor_machines import READY, empty_machine, npu_machine, remove
 
 OK = Check(Group.ASCEND, "CANN", Status.OK, "8.0.RC1")
 WARNING = Check(Group.MODELS, "digits", Status.WARNING, "its weights are random", "convert trained ones")

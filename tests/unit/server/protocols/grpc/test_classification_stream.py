@@ -11,8 +11,8 @@ import pytest
 from repserve_protos.v1 import classification_pb2 as pb
 from repserve_server.dataplane.recorder import Recorder
 from repserve_server.protocols.grpc.classification import ClassificationService
+from support.dataplane_harness import DataplaneHarness
 from support.queue_harness import WAIT_SECONDS, run_async, settle
-from unit.server.dataplane.test_dataplane import DataplaneHarness
 
 
 class AbortedError(Exception):

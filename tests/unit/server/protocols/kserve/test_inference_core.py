@@ -30,9 +30,9 @@ from repserve_server.protocols.kserve.tensors import (
     RegionSlice,
     RequestedOutput,
 )
+from support.dataplane_harness import DataplaneHarness, png
 from support.fakes import scores_of
 from support.queue_harness import WAIT_SECONDS, run_async, settle
-from unit.server.dataplane.test_dataplane import DataplaneHarness, png
 
 PIXELS = Preprocessing(resize=2, crop=2)
 LABELS = ("zero", "one", "two", "three")

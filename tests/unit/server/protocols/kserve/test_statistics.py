@@ -12,7 +12,7 @@ from repserve_server.errors import QueueFullError
 from repserve_server.metrics import MergedCollector, take_snapshot
 from repserve_server.protocols.kserve.statistics import SAMPLES, model_statistics
 from repserve_server.worker.metrics import WorkerMetrics
-from unit.server.dataplane.test_recorder import DIGITS, Harness, in_loop, scores
+from support.recorder_harness import DIGITS, Harness, in_loop, scores
 
 
 def merged(**registries: CollectorRegistry) -> MergedCollector:

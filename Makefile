@@ -2,16 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-COVERAGE_OF := repserve_server repserve_client repserve_bench repserve_convert
 PYTEST := HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),ci) $(BIN)/python -m pytest tests
 # Modules stay together, because their tests share servers; the long ones, which are the first, are begun first.
 PARALLEL := $(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-    $(if $(COVERAGE),$(COVERAGE_OF:%=--cov=%) --cov-report=term:skip-covered)
+    $(if $(COVERAGE),--cov --cov-append --cov-report=)
 # Both, also when the first fails.
 parallel-then-serial = status=0; $(PARALLEL) -m "$1 and not serial" || status=$$?; $(PYTEST) -m "$1 and serial" || status=$$?; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
+.PHONY: help demo serve test test-all coverage test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +38,11 @@ test: .venv/installed  ## The tests but the slow ones and those that need torch;
 
 test-all: test  ## `make test` and the slow ones: long runs, studies, whole pages of the documentation
 	@$(call parallel-then-serial,slow and not convert)
+
+coverage: .venv/installed  ## `make test`, and how much of the code it ran in its own processes
+	@rm -f .coverage
+	@$(MAKE) --no-print-directory test COVERAGE=yes
+	@$(BIN)/python -m coverage report
 
 test-convert: .venv/installed-convert  ## The tests of weight conversion and of the model card (adds torch)
 	@$(PARALLEL) -m convert
@@ -89,5 +93,5 @@ lock: .venv/installed  ## Update constraints.txt; UPGRADE=--upgrade takes the ne
 	@rm constraints.new
 
 clean:  ## Remove what the other targets created, but no models
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json constraints.new performance.json
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis report.json .coverage constraints.new performance.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,7 @@ def test_every_program_is_known() -> None:
     assert {words[0] for words in commands(PAGE)} == {"repserve", "source", "npu-smi", "python3", ".venv/bin/pip"}
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_an_empty_server_to_the_table(tmp_path: Path) -> None:
     """Before there is a model, the doctor says so and exits with 1; everything else succeeds."""
     workplace = Workplace(tmp_path)

@@ -6,7 +6,6 @@ sums, so that totals never fall; its gauges go, except timestamps. The series of
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -58,53 +57,46 @@ class MergedCollector(Collector):
     """The sum over processes of their last snapshots, as a collector for one registry."""
 
     def __init__(self) -> None:
-        # Scrapes are answered in threads of their own.
-        self._lock = threading.Lock()
         self._live: dict[str, Snapshot] = {}
         self._ended: dict[tuple[str, str], tuple[dict[str, str], float]] = {}
         self._families: dict[str, tuple[str, str]] = {}
 
     def update(self, process: str, snapshot: Snapshot) -> None:
         """Take a process's newest snapshot."""
-        with self._lock:
-            self._live[process] = snapshot
-            for family in snapshot:
-                self._families[family.name] = (family.type, family.help)
+        self._live[process] = snapshot
+        for family in snapshot:
+            self._families[family.name] = (family.type, family.help)
 
     def end(self, process: str) -> None:
         """Keep the totals and timestamps of a process that ended, drop its other gauges."""
-        with self._lock:
-            for family in self._live.pop(process, []):
-                if family.type != "gauge" or family.name.endswith(_TIMESTAMP):
-                    _add(self._ended, family.samples)
+        for family in self._live.pop(process, []):
+            if family.type != "gauge" or family.name.endswith(_TIMESTAMP):
+                _add(self._ended, family.samples)
 
     def forget(self, labels: Mapping[str, str]) -> None:
         """Drop the series that carry these labels; a process that goes on counting them brings its own back."""
-        with self._lock:
-            self._ended = {key: found for key, found in self._ended.items() if not labels.items() <= found[0].items()}
-            for process, snapshot in self._live.items():
-                self._live[process] = [
-                    replace(
-                        family,
-                        samples=tuple(s for s in family.samples if not labels.items() <= s.labels.items()),
-                    )
-                    for family in snapshot
-                ]
+        self._ended = {key: found for key, found in self._ended.items() if not labels.items() <= found[0].items()}
+        for process, snapshot in self._live.items():
+            self._live[process] = [
+                replace(
+                    family,
+                    samples=tuple(s for s in family.samples if not labels.items() <= s.labels.items()),
+                )
+                for family in snapshot
+            ]
 
     def collect(self) -> Iterator[Metric]:
         """One family for each name, summed over live and ended processes."""
-        with self._lock:
-            return iter(list(self._sum()))
+        yield from self._sum()
 
     def samples(self, names: Collection[str]) -> list[Sample]:
         """The series with some names as they are now: name, labels, value."""
-        with self._lock:
-            return [
-                Sample(sample.name, dict(sample.labels), sample.value)
-                for metric in self._sum()
-                for sample in metric.samples
-                if sample.name in names
-            ]
+        return [
+            Sample(sample.name, dict(sample.labels), sample.value)
+            for metric in self._sum()
+            for sample in metric.samples
+            if sample.name in names
+        ]
 
     def _sum(self) -> Iterator[Metric]:
         sums = {key: (labels, value) for key, (labels, value) in self._ended.items()}

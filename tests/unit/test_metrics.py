@@ -61,7 +61,8 @@ def server_registries() -> list[CollectorRegistry]:
     frontend.show({("model", "1"): 0}, 0)
     worker.count_batch(1, 4, CloseReason.FULL, 0.1)
     worker.set_figures({"mean": 0.0})
-    server = ServerMetrics(lambda: [info])
+    server = ServerMetrics()
+    server.models.infos = [info]
     return [frontend.registry, worker.registry, server.registry]
 
 

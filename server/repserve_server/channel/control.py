@@ -1,7 +1,7 @@
 """The control channel between the supervisor and a child: messages that may carry file descriptors.
 
-On the wire a message is one packet or several: each begins with a byte that says whether the message goes on in the
-next, and the first carries the descriptors.
+On the wire a message is one packet or several. The first byte of each is a mark that shows whether the message
+continues in the next packet; the first packet carries the descriptors.
 """
 
 from __future__ import annotations

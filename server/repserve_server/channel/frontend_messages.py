@@ -38,7 +38,7 @@ class UpdateModel(Message):
 
 
 class UpdateReadiness(Message):
-    """Whether the server as a whole is ready. Sent first when the frontend has been told of every model."""
+    """Whether the server as a whole is ready. First sent when the frontend knows every model."""
 
     kind: Literal["update_readiness"] = "update_readiness"
     ready: bool

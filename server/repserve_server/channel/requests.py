@@ -37,13 +37,13 @@ def _by_name(value: object) -> object:
 
 
 class Done(Message):
-    """What was asked for is done."""
+    """The request was carried out."""
 
     kind: Literal["done"] = "done"
 
 
 class Failure(Message):
-    """A request could not be met."""
+    """The request failed."""
 
     kind: Literal["failure"] = "failure"
     status: Annotated[Status, BeforeValidator(_by_name), PlainSerializer(lambda status: status.name)]
@@ -119,7 +119,7 @@ class ListRegions(Request[RegionList]):
 
 
 class ChangeLogLevel(Request[CurrentLogLevel]):
-    """Say from which level all processes log, after setting it to ``level`` if there is one."""
+    """Set the level from which all processes log, if one is given, and return it."""
 
     kind: Literal["change_log_level"] = "change_log_level"
     level: LogLevel | None = None

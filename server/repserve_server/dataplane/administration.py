@@ -1,4 +1,4 @@
-"""What a protocol may ask of the server as a whole; the answer is the same whichever frontend is asked."""
+"""Operations on the server as a whole; the result is the same whichever frontend handles them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ModelTable:
 
     Attributes:
         complete: whether it holds every model; until then an unknown one may still come.
-        server_ready: whether the server as a whole is ready, as the supervisor says.
+        server_ready: whether the server as a whole is ready, as reported by the supervisor.
     """
 
     def __init__(self, *, complete: bool = True) -> None:

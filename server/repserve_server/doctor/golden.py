@@ -13,7 +13,7 @@ from repserve_server.process import available_cpus
 from repserve_server.repository.golden import golden_file
 from repserve_server.repository.scan import ModelFolder
 from repserve_server.settings import Settings
-from repserve_server.supervisor.models import ModelVersion
+from repserve_server.supervisor.model_source import ModelSource
 
 _RECORDER = "repserve_server.worker.golden_record"
 
@@ -33,9 +33,10 @@ def record_golden(folder: ModelFolder, number: int | None, images: Sequence[Path
     sources = [version for version in folder.versions if number in (None, version.number)]
     if not sources:
         raise RepositoryError(f"model {folder.name!r} has no version {number}")
-    version = ModelVersion(folder, sources[-1], settings)
+    source = ModelSource(folder, sources[-1], settings)
+    device, index = source.places[0]
     message = RecordGolden(
-        load=version.load_message(version.workers[0], settings, available_cpus()),
+        load=source.load_message(device, index, settings.log_level, available_cpus()),
         files=tuple(image.resolve() for image in images),
         target=golden_file(folder.path).resolve(),
     )

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from repserve_server.doctor.check import Check, Group, Status
 from repserve_server.doctor.machine import UNLIMITED, Machine
 from repserve_server.settings import Settings
-from repserve_server.supervisor.ports import PortReservation, PortTakenError, join_address
+from repserve_server.supervisor.ports import PortTakenError, join_address, reserve_port
 
 _OWN_FILES = 64
 """Descriptors that a frontend holds without a connection, with room to spare: 22 with one model and worker."""
@@ -27,7 +27,7 @@ def check_ports(settings: Settings) -> list[Check]:
     with ExitStack() as taken:
         for name, port, flag in ports:
             try:
-                reservation = PortReservation(settings.host, port, flag)
+                reservation = reserve_port(settings.host, port, flag)
             except PortTakenError as error:
                 found, _, _ = str(error).partition(";")
                 advice = f"stop what listens there (`ss -ltnp 'sport = :{port}'` shows it), or choose another {flag}"

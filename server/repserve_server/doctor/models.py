@@ -14,7 +14,7 @@ from repserve_server.errors import RepositoryError
 from repserve_server.repository.model_files import ONNX_NAME, find_onnx
 from repserve_server.repository.scan import ModelFolder, scan_repository
 from repserve_server.settings import Settings
-from repserve_server.supervisor.models import ModelVersion
+from repserve_server.supervisor.model_source import ModelSource
 
 _NEW_MODEL = "to get one: "
 """Precedes the command in the problem of a model without a version."""
@@ -85,15 +85,15 @@ def check_models(
         if folder.problem:
             continue
         devices = folder.config.devices or settings.device
-        version = ModelVersion(folder, folder.versions[-1], settings)
+        source = ModelSource(folder, folder.versions[-1], settings)
         # All NPUs run the same files.
-        files = {kind: _check_files(version, kind, settings, survey) for kind in {_kind(d) for d in devices}}
+        files = {kind: _check_files(source, kind, settings, survey) for kind in {_kind(d) for d in devices}}
         for device in devices:
             checks = report.by_device[device] = list(files[_kind(device)])
             if try_model is not None and device not in untried and can_serve(checks):
                 progress(f"loading {folder.name} on {device}")
-                worker = next(worker for worker in version.workers if worker.device == device)
-                trial = try_model(version.load_message(worker, settings, threads), settings.load_timeout_seconds)
+                load = source.load_message(device, 0, settings.log_level, threads)
+                trial = try_model(load, settings.load_timeout_seconds)
                 checks.append(_describe_trial(f"{folder.name} on {device}", trial))
                 loaded |= set() if trial.reason else {device}
     named = dict.fromkeys([*settings.device, *(device for report in reports for device in report.by_device)])
@@ -133,10 +133,10 @@ def _check_model(folder: ModelFolder) -> Check:
     return _check(name, Status.OK, found)
 
 
-def _check_files(version: ModelVersion, kind: str, settings: Settings, survey: ChipSurvey) -> list[Check]:
-    name, folder = f"{version.name}/{version.version}", version.folder.path / version.version
+def _check_files(source: ModelSource, kind: str, settings: Settings, survey: ChipSurvey) -> list[Check]:
+    name, folder = f"{source.name}/{source.version}", source.files.path
     if kind == _kind(NPU_PREFIX):
-        checks = check_compiled(folder, name, version.folder.config, version.max_batch_size, survey.chips)
+        checks = check_compiled(folder, name, source.folder.config, source.max_batch_size, survey.chips)
         if settings.precision != "auto":
             found = f"{settings.precision} was chosen, but a compiled model has its own arithmetic"
             checks.append(_check(f"{name} precision", Status.PROBLEM, found, "leave --precision at auto"))

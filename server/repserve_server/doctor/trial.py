@@ -22,7 +22,7 @@ from repserve_server.channel.control import ControlChannel
 from repserve_server.channel.link import LinkClosedError, link_pair
 from repserve_server.channel.message import MetricsReport, Stop
 from repserve_server.channel.worker_messages import FROM_WORKER, FromWorker, LoadFailed, LoadWorker, WorkerReady
-from repserve_server.supervisor.child import describe_exit
+from repserve_server.supervisor.kept_process import describe_exit
 
 _WORKER = "repserve_server.worker.process"
 _STOP_SECONDS = 5.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from repserve_server.channel.requests import (
     ChangeLogLevel,
     Figures,
@@ -16,50 +18,51 @@ from repserve_server.channel.requests import (
     UnloadModel,
     UnregisterRegion,
 )
+from repserve_server.dataplane.administration import Administration
 from repserve_server.logs import LogLevel
 
 if TYPE_CHECKING:
-    from repserve_server.channel.calls import Peer
+    from repserve_server.channel.calls import Caller
 
 CALL_SECONDS = 15.0
 """For what the supervisor and the other frontends do at once."""
 
 
-class RemoteAdministration:
+class RemoteAdministration(Administration):
     """``Administration`` as a frontend has it.
 
-    Loading and unloading may take as long as they take: a large model, or requests that are answered first. Whoever
-    asked may stop waiting; the supervisor goes on.
+    Loading and unloading may take as long as they take: a large model, or requests that are answered first. The
+    client may stop waiting; the supervisor continues.
     """
 
-    def __init__(self, supervisor: Peer, load_timeout_seconds: float) -> None:
+    def __init__(self, supervisor: Caller, load_timeout_seconds: float) -> None:
         self._supervisor = supervisor
         self._load_timeout_seconds = load_timeout_seconds
 
+    @override
     async def load(self, model: str) -> None:
-        """See ``Administration.load``."""
         await self._supervisor.call(LoadModel(model=model), self._load_timeout_seconds)
 
+    @override
     async def unload(self, model: str) -> None:
-        """See ``Administration.unload``."""
         await self._supervisor.call(UnloadModel(model=model), self._load_timeout_seconds)
 
+    @override
     async def figures(self, samples: Sequence[str]) -> Figures:
-        """See ``Administration.figures``."""
         return await self._supervisor.call(GetFigures(samples=tuple(samples)), CALL_SECONDS)
 
+    @override
     async def register_region(self, region: Region) -> None:
-        """See ``Administration.register_region``."""
         await self._supervisor.call(RegisterRegion(region=region), CALL_SECONDS)
 
+    @override
     async def unregister_region(self, name: str) -> None:
-        """See ``Administration.unregister_region``."""
         await self._supervisor.call(UnregisterRegion(name=name), CALL_SECONDS)
 
+    @override
     async def regions(self) -> Sequence[Region]:
-        """See ``Administration.regions``."""
         return (await self._supervisor.call(ListRegions(), CALL_SECONDS)).regions
 
+    @override
     async def log_level(self, level: LogLevel | None = None) -> LogLevel:
-        """See ``Administration.log_level``."""
         return (await self._supervisor.call(ChangeLogLevel(level=level), CALL_SECONDS)).level

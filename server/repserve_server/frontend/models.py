@@ -1,4 +1,4 @@
-"""What the supervisor says of models: their descriptions, queues, and workers that come and go."""
+"""The supervisor's messages about models: descriptions, queues, and workers that come and go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frontend process: wires the protocols to the dataplane and follows what the supervisor says."""
+"""A frontend process: wires the protocols to the dataplane and obeys the supervisor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from repserve_server.channel.calls import Peer
+from repserve_server.channel.calls import Caller, attempt
 from repserve_server.channel.control import ControlChannel, ControlPump, Received
 from repserve_server.channel.frontend_messages import (
     TO_FRONTEND,
@@ -81,7 +81,7 @@ class Frontend:
         self._health = Health()
         regions = Regions()
         self._regions = FrontendRegions(regions)
-        self._supervisor = Peer(self._control.send, self._regions.handle)
+        self._supervisor = Caller(self._control.send)
         administration = RemoteAdministration(self._supervisor, settings.load_timeout_seconds)
         max_seconds = settings.default_timeout_seconds
         endpoint = settings.otlp_endpoint
@@ -99,7 +99,7 @@ class Frontend:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Serve until the supervisor says stop or is gone."""
+        """Serve until the supervisor stops it or is gone."""
         self._regions.open_all(self._settings.regions)
         await self._server.start()
         await self._http.start(self._settings.host, self._settings.http_port)
@@ -147,13 +147,16 @@ class Frontend:
                 self._begin(self._drain())
             case Stop():
                 self._stopped.set()
-            case Call() | Reply():
-                self._supervisor.receive(message)
+            case Reply():
+                self._supervisor.take(message)
+            case Call(number=number, request=request):
+                response = attempt(request, lambda: self._regions.handle(request))
+                self._control.send(Reply(number=number, response=response))
             case StartFrontend():
                 raise ValueError("a frontend is started once")
 
     def _report_unanswered(self) -> None:
-        """Say what is dropped when the server ends before all is answered."""
+        """Log what is dropped when the server ends before every request is answered."""
         requests = self._dataplane.requests_in_flight
         if requests:
             images = ", ".join(

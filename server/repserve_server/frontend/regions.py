@@ -1,4 +1,4 @@
-"""The shared-memory regions of this frontend, opened and closed as the supervisor says."""
+"""The shared-memory regions of this frontend, opened and closed on the supervisor's request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FrontendRegions:
             except RepServeError as error:
                 logger.warning("a shared memory region can no longer be opened: %s", error.message)
 
-    async def handle(self, request: AnyRequest) -> Done:
+    def handle(self, request: AnyRequest) -> Done:
         """Open or close a region."""
         match request:
             case OpenRegion():

@@ -69,9 +69,12 @@ def scan_repository(root: Path) -> list[ModelFolder]:
     """
     if not root.is_dir():
         raise RepositoryError(f"the model repository {str(root)!r} is not a folder; give one with --model-repository")
-    return [
-        scan_model(path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))
-    ]
+    return [scan_model(path) for path in sorted(root.iterdir()) if path.is_dir() and _is_model_name(path.name)]
+
+
+def _is_model_name(name: str) -> bool:
+    """Whether requests can name it: bytes that are not UTF-8 become lone surrogates, which no message can hold."""
+    return not name.startswith((".", "_")) and not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def scan_model(path: Path) -> ModelFolder:

@@ -29,7 +29,7 @@ class Backoff:
 
         Args:
             served_seconds: how long the child was in service before.
-            killed: it was ended from outside, which says little about how the next one will do.
+            killed: it was ended from outside, which is no sign of how the next one will do.
         """
         now = self._clock()
         in_service = served_seconds >= (0.0 if killed else SERVICE_SECONDS) and served_seconds > 0

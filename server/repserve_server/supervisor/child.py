@@ -3,77 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, cast
 
 from pydantic import TypeAdapter
 
 from repserve_server.channel.control import ControlChannel, ControlPump
+from repserve_server.channel.frontend_messages import FROM_FRONTEND, FromFrontend
 from repserve_server.channel.link import link_pair
-from repserve_server.channel.message import Message
-from repserve_server.process import DEVICE_FAILED
+from repserve_server.channel.worker_messages import FROM_WORKER, FromWorker
+from repserve_server.supervisor.events import Event, MessageReceived, ProcessExited
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import socket
 
-IncomingT = TypeVar("IncomingT")
+    from repserve_server.channel.message import Message
+    from repserve_server.supervisor.kept_process import Role
+
+FromChild = FromFrontend | FromWorker
+_MODULES: dict[Role, str] = {
+    "frontend": "repserve_server.frontend.process",
+    "worker": "repserve_server.worker.process",
+}
 
 
-class Child(Generic[IncomingT]):
-    """One process. Must be started from the supervisor's main thread: a child dies with the thread that started it.
+def _incoming(role: Role) -> TypeAdapter[FromChild]:
+    return cast("TypeAdapter[FromChild]", FROM_FRONTEND if role == "frontend" else FROM_WORKER)
 
-    Attributes:
-        name: for logs and metrics; unique among all children that ever ran.
-        exited: set when the process has ended and was waited for.
-        returncode: its exit status then; negative for the number of a signal.
-        killed: whether it was killed from here.
-        asked_at: when it was asked for its metrics, on the loop's clock, if it has not answered since.
-    """
+
+class ChildProcess:
+    """One process; its messages and its end become events."""
 
     def __init__(
         self,
         name: str,
-        role: str,
-        module: str,
-        incoming: TypeAdapter[IncomingT],
-        *,
-        on_message: Callable[[Child[IncomingT], IncomingT], None],
-        on_exit: Callable[[Child[IncomingT]], None],
+        process: subprocess.Popen[bytes],
+        channel: ControlChannel[FromChild],
+        emit: Callable[[Event], None],
     ) -> None:
-        self.name, self.role = name, role
-        self.exited = asyncio.Event()
-        self.returncode: int | None = None
-        self.killed = False
-        self.asked_at: float | None = None
-        self._on_exit = on_exit
-        self._loop = asyncio.get_running_loop()
-        ours, theirs = link_pair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                # A terminal's Ctrl-C is for the supervisor, also before a child has learnt to ignore it.
-                process_group=0,
-            )
-        self._control = ControlPump(ControlChannel(ours, incoming), lambda received: on_message(self, received.message))
-        self._process_descriptor = os.pidfd_open(self._process.pid)
-        self._control.start()
-        self._loop.add_reader(self._process_descriptor, self._reap)
+        self.name = name
+        self._process, self._emit = process, emit
+        self._control = ControlPump(channel, lambda received: emit(MessageReceived(name, received.message)))
+        self._descriptor = -1
+        self._ended = False
 
     @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.returncode is None
+    def watch(self) -> None:
+        """Begin to emit events."""
+        self._control.start()
+        self._descriptor = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send a control message; nothing happens if the process is gone, its end is noticed anyway."""
@@ -81,24 +68,48 @@ class Child(Generic[IncomingT]):
 
     def kill(self) -> None:
         """End the process at once."""
-        if self.alive:
-            self.killed = True
+        if not self._ended:
             self._process.send_signal(signal.SIGKILL)
 
     def _reap(self) -> None:
-        self._loop.remove_reader(self._process_descriptor)
-        os.close(self._process_descriptor)
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
         self._control.read()
         self._control.close()
-        self.returncode = self._process.wait()
-        self.exited.set()
-        self._on_exit(self)
+        returncode = self._process.wait()
+        self._ended = True
+        self._emit(ProcessExited(self.name, returncode))
 
 
-def describe_exit(returncode: int | None) -> str:
-    """An exit status in words."""
-    if returncode is not None and returncode < 0:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    if returncode == DEVICE_FAILED:
-        return "ended because its device failed"
-    return f"exited with status {returncode}"
+class ProcessLauncher:
+    """Starts frontends and workers. Used from the supervisor's main thread: a child dies with the thread it is from."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+
+    def launch(self, role: Role, name: str) -> ChildProcess:
+        """Start a process.
+
+        Raises:
+            OSError: the system has no room for it.
+        """
+        ours, theirs = link_pair()
+        with theirs:
+            try:
+                process = _spawn(_MODULES[role], theirs)
+            except OSError:
+                ours.close()
+                raise
+        child = ChildProcess(name, process, ControlChannel(ours, _incoming(role)), self._emit)
+        child.watch()
+        return child
+
+
+def _spawn(module: str, end: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module, str(end.fileno()), str(os.getpid())],
+        pass_fds=(end.fileno(),),
+        stdin=subprocess.DEVNULL,
+        # A terminal's Ctrl-C is for the supervisor, also before a child has learnt to ignore it.
+        process_group=0,
+    )

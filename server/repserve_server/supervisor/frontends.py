@@ -1,271 +1,206 @@
-"""The frontends: started, listened to, and started again when they end."""
+"""A place for a frontend process: what it was sent, and what it holds."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import itertools
 import os
-import signal
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from repserve_server.channel.calls import Handler, Peer
+from typing_extensions import override
+
 from repserve_server.channel.frontend_messages import (
-    FROM_FRONTEND,
     BecomeUnready,
     Drain,
-    Drained,
-    FromFrontend,
-    Retired,
-    Started,
+    OpenQueue,
+    RetireRevision,
     StartFrontend,
     UpdateModel,
     UpdateReadiness,
 )
-from repserve_server.channel.message import Identity, Message, MetricsReport
-from repserve_server.channel.requests import Call, Done, Region, Reply, Request
-from repserve_server.errors import RepServeError
-from repserve_server.supervisor.backoff import Backoff
-from repserve_server.supervisor.child import Child, describe_exit
+from repserve_server.channel.message import Identity, Message
+from repserve_server.channel.requests import Call, CloseRegion, OpenRegion, Region
+from repserve_server.channel.slots import SlotLayout, create_area_descriptor
+from repserve_server.supervisor.kept_process import Context, KeptProcess, Wish
 from repserve_server.supervisor.ports import join_address
-from repserve_server.supervisor.watchdog import hung_frontends
 
 if TYPE_CHECKING:
     from repserve_server.channel.model_info import ModelInfo
-    from repserve_server.logs import LogLevel
-    from repserve_server.settings import Settings
-    from repserve_server.supervisor.metrics import ServerMetrics
     from repserve_server.supervisor.models import ModelVersion
 
-FrontendChild = Child[FromFrontend]
+SILENT_SECONDS = 10.0
+"""A frontend may be silent for so long, however short ``liveness_timeout_seconds`` is: a new one would lack CPU too."""
+START_SECONDS = 60.0
+"""A frontend may be silent for so long while it starts."""
 
-logger = logging.getLogger(__name__)
 
-
-@dataclass(eq=False)
-class FrontendPlace:
-    """A place for a frontend process, and the process there now.
+class Frontend(KeptProcess):
+    """The frontend there now. One that does not answer serves nobody, though its port takes connections.
 
     Attributes:
         index: its number.
-        child: the process, while there is one.
-        peer: calls to it and from it.
-        started: it listens on the port.
-        started_at: when it began to, on the loop's clock.
         drained: it has answered all that it had taken, or will answer nothing any more.
         lost: it died with requests unanswered during a drain.
-        areas: descriptors of its slot areas.
-        told: what it was last told of each model.
-        told_ready: whether it was last told that the server is ready.
-        starts: how many processes were started here.
+        areas: descriptors of its slot areas, by revision.
+        workers: names of the workers that it is connected with.
+        regions: the regions that it was sent.
+        calls: regions by the number of a call that it has not answered; None where the region is to be closed.
     """
 
-    index: int
-    child: FrontendChild | None = None
-    peer: Peer | None = None
-    started: bool = False
-    started_at: float = 0.0
-    drained: bool = False
-    lost: bool = False
-    areas: dict[ModelVersion, int] = field(default_factory=dict)
-    told: dict[str, tuple[ModelInfo, ...]] = field(default_factory=dict)
-    told_ready: bool | None = None
-    starts: int = 0
-    backoff: Backoff = field(default_factory=lambda: Backoff(time.monotonic))
-
-
-@dataclass(frozen=True)
-class FrontendEvents:
-    """Whom the frontends' news concerns.
-
-    Attributes:
-        started: a frontend listens and is to learn of the models.
-        retired: a frontend has answered all that a revision had taken.
-        ended: a frontend's process has ended; its slot areas are closed.
-        changed: something changed that the supervisor may wait for.
-        metrics: a child has sent its counts.
-        handle: answers a frontend's call.
-    """
-
-    started: Callable[[FrontendPlace, FrontendChild], None]
-    retired: Callable[[FrontendPlace, int], None]
-    ended: Callable[[FrontendPlace], None]
-    changed: Callable[[], None]
-    metrics: Callable[[Child[Any], MetricsReport], None]
-    handle: Handler
-
-
-class Frontends:
-    """Keeps the frontends running until a drain. ``ports`` are those of gRPC and of HTTP."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        ports: tuple[int, int],
-        metrics: ServerMetrics,
-        events: FrontendEvents,
-        log_level: Callable[[], LogLevel],
-    ) -> None:
-        self._settings, self._ports = settings, ports
-        self._metrics, self._events = metrics, events
-        self._loop = asyncio.get_running_loop()
-        self.places = [FrontendPlace(index) for index in range(settings.frontend_count)]
-        self.restarting = True
-        self._going = False
-        self._log_level = log_level
-        self.regions: Callable[[], Sequence[Region]] = tuple
-        """The regions that a new frontend is to open."""
+    def __init__(self, index: int, context: Context) -> None:
+        super().__init__("frontend", context)
+        self.index = index
+        self.drained = False
+        self.lost = False
+        self.areas: dict[int, int] = {}
+        self.workers: set[str] = set()
+        self.regions: dict[str, Region] = {}
+        self.calls: dict[int, tuple[str, Region | None]] = {}
+        self._numbers = itertools.count(1)
+        self._retiring: set[int] = set()
+        self._models: dict[str, tuple[ModelInfo, ...]] = {}
+        self._ready: bool | None = None
+        self._unready = self._draining = False
 
     @property
-    def listening(self) -> list[tuple[FrontendPlace, FrontendChild]]:
-        """Those that have started and run."""
-        return [(place, place.child) for place in self.places if place.started and place.child is not None]
+    def listens(self) -> bool:
+        """Whether it has started and runs."""
+        return self.in_service_since is not None
 
-    def start(self) -> None:
-        """Start every frontend."""
-        for place in self.places:
-            self._start(place)
+    @property
+    @override
+    def label(self) -> str:
+        return f"frontend {self.index}"
 
-    def go(self) -> None:
-        """Have every frontend say that it is not ready, those that start later too; they take requests all the same."""
-        self._going = True
-        self.send(BecomeUnready())
+    @property
+    @override
+    def silence_limit(self) -> float:
+        """While it starts, and once it listens."""
+        limit = max(self.context.wanted.settings.liveness_timeout_seconds, SILENT_SECONDS)
+        return limit if self.listens else START_SECONDS
+
+    @override
+    def describe_hang(self, seconds: float) -> str:
+        """Nothing is known of it."""
+        return ""
+
+    @override
+    def first_message(self) -> StartFrontend:
+        """Where to listen, and how."""
+        wanted = self.context.wanted
+        settings = wanted.settings
+        self.regions = dict(wanted.regions)
+        return StartFrontend(
+            identity=Identity(process=self.label, log_level=wanted.log_level, log_format=settings.log_format),
+            address=join_address(settings.host, wanted.ports[0]),
+            host=settings.host,
+            http_port=wanted.ports[1],
+            decode_threads=settings.decode_thread_count,
+            max_image_pixels=settings.max_image_pixels,
+            default_timeout_seconds=settings.default_timeout_seconds,
+            load_timeout_seconds=settings.load_timeout_seconds + settings.default_timeout_seconds,
+            otlp_endpoint=settings.otlp_endpoint,
+            trace_sample_ratio=settings.trace_sample_ratio,
+            regions=tuple(wanted.regions.values()),
+        )
+
+    def take_started(self) -> None:
+        """It listens; it could not answer before."""
+        self.in_service_since = self.context.clock()
+        if self.requested_at is not None:
+            self.requested_at = self.in_service_since
+
+    def open(self, version: ModelVersion, layout: SlotLayout, best_image_seconds: float) -> int:
+        """Give it its slot area of a version, and the version's labels; returns the area's descriptor."""
+        if version.revision in self.areas:
+            return self.areas[version.revision]
+        area = create_area_descriptor(layout, f"repserve:{version.name}/{version.version}")
+        folder = version.source.folder
+        message = OpenQueue(
+            model=version.name,
+            version=version.version,
+            revision=version.revision,
+            labels=folder.labels,
+            layout=layout,
+            output=folder.config.output,
+            best_image_seconds=best_image_seconds,
+        )
+        try:
+            self._send(message, area)
+        except OSError:
+            os.close(area)
+            raise
+        self.areas[version.revision] = area
+        return area
+
+    def update(self, models: Mapping[str, tuple[ModelInfo, ...]], *, ready: bool) -> None:
+        """Send it what has changed: every version of a model at once, and whether the server is ready."""
+        if not self.listens:
+            return
+        for name in [*models, *(name for name in self._models if name not in models)]:
+            versions = models.get(name, ())
+            if self._models.get(name) != versions:
+                self._send(UpdateModel(model=name, versions=versions))
+        if self._ready is not ready:
+            self._send(UpdateReadiness(ready=ready))
+        self._models, self._ready = dict(models), ready
+
+    def become_unready(self) -> None:
+        """Have it report that it is not ready, and keep serving."""
+        if self.listens and not self._unready:
+            self._unready = True
+            self._send(BecomeUnready())
 
     def drain(self) -> None:
-        """Have every frontend refuse new requests and answer those it has; one that dies is not replaced any more."""
-        self.restarting = False
-        for place in self.places:
-            if place.child is not None:
-                place.child.send(Drain())
-            else:
-                place.drained = True
+        """Have it refuse new requests and answer those it has; once it has ended there is nothing to answer."""
+        self.wish = Wish.FINISH
+        if self.child is None:
+            self.drained = True
+        elif not self._draining:
+            self._draining = True
+            self._send(Drain())
 
-    def kill_hung(self) -> None:
-        """End frontends that do not answer any more; they are replaced."""
-        frontends = [(place.child, place.started) for place in self.places if place.child is not None]
-        for child, silent in hung_frontends(frontends, self._settings, self._loop.time()):
-            logger.error("%s has not answered for %.1f s; it is killed", child.name, silent)
-            self._metrics.hung_processes.labels("frontend").inc()
-            child.kill()
+    def retire(self, version: ModelVersion) -> None:
+        """Have it answer what it has taken for a version, and then forget it."""
+        if version.revision in self.areas and version.revision not in self._retiring:
+            self._retiring.add(version.revision)
+            self._send(RetireRevision(revision=version.revision))
 
-    def send(self, message: Message) -> None:
-        """Send a message to every frontend that there is."""
-        for place in self.places:
-            if place.child is not None:
-                place.child.send(message)
+    def take_retired(self, revision: int) -> None:
+        """It has answered all that it had taken for a version."""
+        self._retiring.discard(revision)
+        os.close(self.areas.pop(revision))
 
-    def tell_models(self, models: Mapping[str, list[ModelInfo]], *, ready: bool) -> None:
-        """Tell the frontends what has changed: every version of a model at once, and whether the server is ready."""
-        newest = {name: tuple(infos) for name, infos in models.items()}
-        for place, child in self.listening:
-            for name in [*newest, *(name for name in place.told if name not in newest)]:
-                infos = newest.get(name, ())
-                if place.told.get(name) != infos:
-                    child.send(UpdateModel(model=name, versions=infos))
-            if place.told_ready is not ready:
-                child.send(UpdateReadiness(ready=ready))
-            place.told, place.told_ready = newest, ready
-
-    async def call_all(self, request: Request[Done], seconds: float) -> None:
-        """Ask every frontend to do something, those that are starting too; returns when all have.
-
-        One that ends meanwhile does not count: its successor is told anew.
-
-        Raises:
-            RepServeError: one of them could not.
-        """
-        called = [(place.peer, place) for place in self.places if place.peer is not None]
-        responses = await asyncio.gather(*(peer.call(request, seconds) for peer, _ in called), return_exceptions=True)
-        for (peer, place), response in zip(called, responses, strict=True):
-            if place.peer is peer and isinstance(response, RepServeError):
-                raise response
-
-    def _start(self, place: FrontendPlace) -> None:
-        place.starts += 1
-        child = place.child = Child(
-            f"frontend {place.index}.{place.starts}",
-            "frontend",
-            "repserve_server.frontend.process",
-            FROM_FRONTEND,
-            on_message=lambda child, message: self._take(place, child, message),
-            on_exit=lambda child: self._end(place, child),
-        )
-        place.peer = Peer(child.send, self._events.handle)
-        self._metrics.processes.add(child.pid, "frontend")
-        settings = self._settings
-        child.send(
-            StartFrontend(
-                identity=Identity(
-                    process=f"frontend {place.index}",
-                    log_level=self._log_level(),
-                    log_format=settings.log_format,
-                ),
-                address=join_address(settings.host, self._ports[0]),
-                host=settings.host,
-                http_port=self._ports[1],
-                decode_threads=settings.decode_thread_count,
-                max_image_pixels=settings.max_image_pixels,
-                default_timeout_seconds=settings.default_timeout_seconds,
-                load_timeout_seconds=settings.load_timeout_seconds + settings.default_timeout_seconds,
-                otlp_endpoint=settings.otlp_endpoint,
-                trace_sample_ratio=settings.trace_sample_ratio,
-                regions=tuple(self.regions()),
-            )
-        )
-
-    def _take(self, place: FrontendPlace, child: FrontendChild, message: FromFrontend) -> None:
-        match message:
-            case Call() | Reply():
-                if place.peer is not None:
-                    place.peer.receive(message)
-            case Started():
-                self._take_started(place, child)
-            case Retired():
-                self._events.retired(place, message.revision)
-            case Drained():
-                place.drained = True
-                self._events.changed()
-            case MetricsReport():
-                self._events.metrics(child, message)
-
-    def _take_started(self, place: FrontendPlace, child: FrontendChild) -> None:
-        place.started, place.started_at = True, self._loop.time()
-        if child.asked_at is not None:
-            # It could not answer before.
-            child.asked_at = self._loop.time()
-        if self._going:
-            child.send(BecomeUnready())
-        self._events.started(place, child)
-        self._events.changed()
-
-    def _end(self, place: FrontendPlace, child: FrontendChild) -> None:
-        self._metrics.forget(child)
-        if place.peer is not None:
-            place.peer.close()
-        for descriptor in place.areas.values():
-            os.close(descriptor)
-        served = self._loop.time() - place.started_at if place.started else 0.0
-        place.areas, place.told, place.told_ready, place.started = {}, {}, None, False
-        place.child = place.peer = None
-        self._events.ended(place)
-        if self.restarting:
-            killed = child.returncode == -signal.SIGKILL
-            delay = place.backoff.next_delay(served, killed=killed)
-            logger.error("%s %s; starting it again in %.1f s", child.name, describe_exit(child.returncode), delay)
-            self._metrics.restarts.labels("frontend").inc()
-            self._loop.call_later(delay, self._restart, place)
-        else:
-            place.lost = not place.drained
-            place.drained = True
-        self._events.changed()
-
-    def _restart(self, place: FrontendPlace) -> None:
-        if not self.restarting:
+    def update_regions(self) -> None:
+        """Have it open and close regions, as is wanted."""
+        wanted = self.context.wanted.regions
+        if self.child is None or self.regions == wanted:
             return
-        try:
-            self._start(place)
-        except OSError:
-            logger.exception("frontend %d cannot be started; trying again", place.index)
-            self._loop.call_later(place.backoff.next_delay(), self._restart, place)
+        for name in [name for name, region in self.regions.items() if wanted.get(name) != region]:
+            del self.regions[name]
+            self._call(CloseRegion(name=name), name, None)
+        for name, region in wanted.items():
+            if name not in self.regions:
+                self.regions[name] = region
+                self._call(OpenRegion(region=region), name, region)
+
+    @override
+    def exited(self, returncode: int) -> None:
+        super().exited(returncode)
+        for area in self.areas.values():
+            os.close(area)
+        self.areas, self.regions, self.calls, self._models = {}, {}, {}, {}
+        self.workers, self._retiring = set(), set()
+        self._ready, self._unready, self._draining = None, False, False
+        if self.wish is Wish.FINISH:
+            self.lost = not self.drained
+            self.drained = True
+
+    def _call(self, request: OpenRegion | CloseRegion, name: str, region: Region | None) -> None:
+        number = next(self._numbers)
+        self.calls[number] = (name, region)
+        self._send(Call(number=number, request=request))
+
+    def _send(self, message: Message, *descriptors: int) -> None:
+        if self.child is not None:
+            self.child.send(message, descriptors)

@@ -2,108 +2,103 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
-import sys
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.exposition import choose_encoder
 
+from repserve_server.supervisor.events import Event, ScrapeStarted
 from repserve_server.supervisor.ports import PortTakenError, join_address
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-logger = logging.getLogger(__name__)
-
 SLOW_CLIENT_SECONDS = 10.0
+"""How long a connection may be idle, or take for a request."""
+SCRAPE_SECONDS = 1.0
+"""How long a scrape waits for the processes' counts at most; it should be over sooner."""
+STOP_SECONDS = 1.0
+_HEADERS = {"Server": "RepServe"}
+
+
+class Status(Protocol):
+    """What is known of the server."""
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether the server is ready, and why not."""
+        ...
 
 
 class OperatorServer:
-    """Answers in threads of its own, so that a slow scrape holds up nothing."""
+    """Answers operators on the supervisor's event loop."""
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        registry: CollectorRegistry,
-        refresh: Callable[[], None],
-        is_ready: Callable[[], tuple[bool, str]],
-    ) -> None:
-        class Handler(_Handler):
-            pass
+    def __init__(self, registry: CollectorRegistry, status: Status, emit: Callable[[Event], None]) -> None:
+        self._registry, self._status, self._emit = registry, status, emit
+        self._runner: web.AppRunner | None = None
 
-        Handler.registry, Handler.refresh, Handler.is_ready = (
-            registry,
-            staticmethod(refresh),
-            staticmethod(is_ready),
-        )
+    async def start(self, host: str, port: int) -> int:
+        """Begin to answer; returns the port.
+
+        Raises:
+            PortTakenError: the port is taken, or the address is not this machine's.
+        """
+        logging.getLogger("aiohttp.server").addFilter(_is_ours)
+        version6 = ":" in host
         try:
-            self._server = (_ServerV6 if ":" in host else _Server)((host, port), Handler)
+            listener = socket.create_server(
+                (host, port),
+                family=socket.AF_INET6 if version6 else socket.AF_INET,
+                backlog=socket.SOMAXCONN,
+                dualstack_ipv6=version6 and socket.has_dualstack_ipv6(),
+            )
         except OSError as error:
             raise PortTakenError(
                 f"cannot listen on {join_address(host, port)}: {error.strerror}; is another server running? "
                 "Choose another port with --metrics-port"
             ) from error
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="operator-http", daemon=True)
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/health/live", self._live)
+        application.router.add_get("/health/ready", self._ready)
+        application.router.add_route("*", "/{path:.*}", self._nothing)
+        self._runner = web.AppRunner(
+            application, access_log=None, keepalive_timeout=SLOW_CLIENT_SECONDS, shutdown_timeout=STOP_SECONDS
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+        return int(listener.getsockname()[1])
 
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Stop answering and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        counted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._emit(ScrapeStarted(counted))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(counted, SCRAPE_SECONDS)
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={**_HEADERS, "Content-Type": content_type})
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return web.Response(text="live\n", headers=_HEADERS)
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        ready, text = self._status.readiness()
+        return web.Response(status=200 if ready else 503, text=f"{text}\n", headers=_HEADERS)
+
+    async def _nothing(self, _: web.Request) -> web.Response:
+        text = "not found; this port has /metrics, /health/live and /health/ready\n"
+        return web.Response(status=404, text=text, headers=_HEADERS)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
-        """A client that went away is no news; anything else is logged."""
-        error = sys.exception()
-        if not isinstance(error, ConnectionError | TimeoutError):
-            logger.error("a request to the metrics port failed", exc_info=error)
-
-
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(BaseHTTPRequestHandler):
-    registry: CollectorRegistry
-    refresh: Callable[[], None]
-    is_ready: Callable[[], tuple[bool, str]]
-    timeout = SLOW_CLIENT_SECONDS
-    server_version = "RepServe"
-
-    def do_GET(self) -> None:
-        """Answer a GET."""
-        path = self.path.partition("?")[0]
-        if path == "/metrics":
-            self.refresh()
-            encode, content_type = choose_encoder(self.headers.get("Accept") or "")
-            self._reply(200, encode(self.registry), content_type)
-        elif path == "/health/live":
-            self._reply(200, b"live\n")
-        elif path == "/health/ready":
-            ready, text = self.is_ready()
-            self._reply(200 if ready else 503, f"{text}\n".encode())
-        else:
-            self._reply(404, b"not found; this port has /metrics, /health/live and /health/ready\n")
-
-    def _reply(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Requests to this port are not logged."""
+def _is_ours(record: logging.LogRecord) -> bool:
+    """What is not HTTP is answered with 400; it is no failure of the server's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -15,7 +13,6 @@ from prometheus_client.registry import Collector
 from repserve_server.channel.model_info import ModelInfo
 from repserve_server.metric_definition import DEVICE_LABELS, MetricDefinition
 from repserve_server.metrics import MergedCollector, Snapshot
-from repserve_server.supervisor.child import Child
 
 ROLES = ("supervisor", "frontend", "worker")
 MODEL_READY = MetricDefinition(
@@ -80,7 +77,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class ServerMetrics:
     """One registry for /metrics."""
 
-    def __init__(self, models: Callable[[], list[ModelInfo]]) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.children = MergedCollector()
         self.processes = ProcessCollector()
@@ -88,27 +85,28 @@ class ServerMetrics:
         self.hung_processes = HUNG_PROCESSES.counter(self.registry)
         self.registry.register(self.children)
         self.registry.register(self.processes)
-        self.registry.register(_ModelCollector(models))
+        self.models = ModelCollector()
+        self.registry.register(self.models)
 
-    def update(self, child: Child[Any], snapshot: Snapshot) -> None:
+    def update(self, process: str, snapshot: Snapshot) -> None:
         """Take a process's newest counts."""
-        self.children.update(child.name, snapshot)
+        self.children.update(process, snapshot)
 
-    def forget(self, child: Child[Any]) -> None:
+    def forget(self, process: str, pid: int) -> None:
         """A process has ended: keep its totals, drop its gauges."""
-        self.children.end(child.name)
-        self.processes.end(child.pid)
+        self.children.end(process)
+        self.processes.end(pid)
 
     def forget_version(self, model: str, version: str) -> None:
         """A version is served no more: drop its series, which would only become more and more."""
         self.children.forget({"model": model, "version": version})
 
 
-class _ModelCollector(Collector):
+class ModelCollector(Collector):
     """The state of each model and what runs it."""
 
-    def __init__(self, models: Callable[[], list[ModelInfo]]) -> None:
-        self._models = models
+    def __init__(self) -> None:
+        self.infos: Sequence[ModelInfo] = ()
 
     def collect(self) -> Iterator[Metric]:
         """One series for each model, and one for each worker that is ready."""
@@ -117,7 +115,7 @@ class _ModelCollector(Collector):
         slowest: dict[tuple[str, ...], float] = {}
         counts: dict[tuple[str, ...], int] = {}
         states: dict[tuple[str, ...], float] = {}
-        for info in self._models():
+        for info in self.infos:
             # A version may be there twice, served and being loaded anew; a series may not.
             states[info.name, info.version, info.state] = float(info.ready)
             for instance in info.instances:
@@ -147,27 +145,22 @@ class ProcessCollector(Collector):
     """CPU time and memory of the server's processes by role; the CPU time of ended ones is kept."""
 
     def __init__(self) -> None:
-        # Scrapes are answered in threads of their own.
-        self._lock = threading.Lock()
         self._live: dict[int, str] = {os.getpid(): "supervisor"}
         self._seen: dict[int, float] = {}
         self._ended: dict[str, float] = {}
 
     def add(self, pid: int, role: str) -> None:
         """Watch a process."""
-        with self._lock:
-            self._live[pid] = role
+        self._live[pid] = role
 
     def end(self, pid: int) -> None:
         """A process has ended: keep the CPU time it was last seen with."""
-        with self._lock:
-            role = self._live.pop(pid)
-            self._ended[role] = self._ended.get(role, 0.0) + self._seen.pop(pid, 0.0)
+        role = self._live.pop(pid)
+        self._ended[role] = self._ended.get(role, 0.0) + self._seen.pop(pid, 0.0)
 
     def collect(self) -> Iterator[Metric]:
         """One series a role."""
-        with self._lock:
-            cpu, memory = self._read()
+        cpu, memory = self._read()
         seconds_family, memory_family = PROCESS_CPU_SECONDS.counter_family(), PROCESS_MEMORY.gauge_family()
         for role, value in cpu.items():
             seconds_family.add_metric((role,), value)

@@ -1,104 +1,61 @@
-"""What the supervisor knows of each model version that it has loaded: its workers, and the state that follows."""
+"""A version of a model that is loaded: its workers, and the state that follows from theirs."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import time
-from dataclasses import dataclass, field
+import logging
+from typing import TYPE_CHECKING
 
-from repserve_server.channel.message import Identity
 from repserve_server.channel.model_info import InputInfo, InstanceInfo, ModelInfo, ModelState
 from repserve_server.channel.slots import SlotLayout
-from repserve_server.channel.worker_messages import FromWorker, LoadWorker, ModelInterface, WorkerReady
-from repserve_server.repository.scan import ModelFolder, VersionFolder
-from repserve_server.settings import Settings
-from repserve_server.supervisor.backoff import Backoff
-from repserve_server.supervisor.child import Child
+from repserve_server.supervisor.kept_process import Context, Wish
+from repserve_server.supervisor.workers import LOAD_ATTEMPTS, Worker
 
-LOAD_ATTEMPTS = 3
-"""Loads in a row that fail, after which a worker is given up or, where the model was served before, its model is said
-to have failed, while it is tried again."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-_LABELS_FOR_MESSAGES = 1000
+    from repserve_server.channel.worker_messages import ModelInterface, WorkerReady
+    from repserve_server.repository.scan import VersionFolder
+    from repserve_server.supervisor.model_source import ModelSource
 
-WorkerChild = Child[FromWorker]
+logger = logging.getLogger(__name__)
 
 _revisions = itertools.count(1)
 
 
-@dataclass(eq=False)
-class Worker:
-    """A place for a worker process: a device and instance number of a model version, and the process there now.
-
-    Attributes:
-        device: what it runs on.
-        index: its number among the instances on that device.
-        child: the process, while there is one.
-        ready: what the process said when its model was loaded; None while it is not.
-        ready_since: when that was, on the loop's clock.
-        started_at: when the process was started, likewise.
-        hung: it was killed because it did not answer.
-        reported: why its model could not be loaded, in the words of the process there now.
-        last_failure: why the last load failed.
-        failure: why it was given up; empty while it is tried.
-        starts: how many processes were started here.
-        failed_loads: loads in a row that failed.
-    """
-
-    device: str
-    index: int
-    child: WorkerChild | None = None
-    ready: WorkerReady | None = None
-    ready_since: float = 0.0
-    started_at: float = 0.0
-    hung: bool = False
-    reported: str = ""
-    last_failure: str = ""
-    failure: str = ""
-    starts: int = 0
-    failed_loads: int = 0
-    backoff: Backoff = field(default_factory=lambda: Backoff(time.monotonic))
-
-
 class ModelVersion:
-    """One version of a model as its folder was at one time, and its workers.
+    """One version of a model and its workers.
 
     Attributes:
         revision: a number of its own, larger than those of all that were loaded before.
-        folder: the model's folder as it was then.
-        source: the version's.
+        source: the version's files and settings.
+        workers: a place for each worker.
+        interface: what its workers take and give, known once one was ready.
         held_back: it is not shown as ready yet, since another one is served until this one is ready as a whole.
         was_ready: a worker of it was ready at some time.
         retiring: it takes no more requests, and goes when those it has are answered.
-        interface: what its workers take and give, known once one was ready.
-        gone: set when its workers have ended and its memory is freed.
+        released: it is retiring, and no frontend has a request for it any more.
     """
 
-    def __init__(
-        self, folder: ModelFolder, source: VersionFolder, settings: Settings, *, held_back: bool = False
-    ) -> None:
+    def __init__(self, source: ModelSource, context: Context, *, held_back: bool = False) -> None:
         self.revision = next(_revisions)
-        self.folder, self.source = folder, source
-        self.max_batch_size = min(folder.config.max_batch_size, settings.max_batch_size or folder.config.max_batch_size)
+        self.source = source
+        self.workers = [Worker(source, self.revision, device, index, context) for device, index in source.places]
+        self.interface: ModelInterface | None = None
         self.held_back = held_back
         self.was_ready = False
         self.retiring = False
-        self.gone = asyncio.Event()
-        self.interface: ModelInterface | None = None
-        devices = folder.config.devices or settings.device
-        instances = folder.config.instance_count or settings.instance_count
-        self.workers = [Worker(device, index) for device in devices for index in range(instances)]
+        self.released = False
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.folder.name
+        return self.source.name
 
     @property
     def version(self) -> str:
         """The version as requests name it."""
-        return str(self.source.number)
+        return self.source.version
 
     @property
     def ready_workers(self) -> list[Worker]:
@@ -109,6 +66,11 @@ class ModelVersion:
     def settled(self) -> bool:
         """Whether every worker is ready or given up."""
         return all(worker.ready is not None or worker.failure for worker in self.workers)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is released and its workers have ended."""
+        return self.released and all(worker.child is None for worker in self.workers)
 
     @property
     def state(self) -> ModelState:
@@ -123,6 +85,11 @@ class ModelVersion:
         return "failed" if hopeless else "restarting"
 
     @property
+    def serves(self) -> bool:
+        """Whether it takes requests."""
+        return not self.retiring and self.state in ("ready", "restarting")
+
+    @property
     def reason(self) -> str:
         """Why it does not answer; empty when it does."""
         state = self.state
@@ -132,63 +99,112 @@ class ModelVersion:
             return next((text for worker in self.workers if (text := worker.failure or worker.last_failure)), "")
         return "its worker is being restarted" if state == "restarting" else "it is being loaded and warmed up"
 
-    def layout(self, slots: int, interface: ModelInterface) -> SlotLayout:
-        """The layout of its slot areas."""
-        taken = interface.input
-        return SlotLayout(slots=slots, shape=taken.shape, dtype=taken.dtype, classes=interface.classes)
+    def is_one_of(self, wanted: Iterable[VersionFolder]) -> bool:
+        """Whether it is one of these, and its files have not changed since it was loaded."""
+        files = self.source.files
+        return any((files.number, files.fingerprint) == (other.number, other.fingerprint) for other in wanted)
 
-    def load_message(self, worker: Worker, settings: Settings, threads: int) -> LoadWorker:
-        """The message that tells a new worker process what to load."""
-        config = self.folder.config
-        return LoadWorker(
-            identity=Identity(
-                process=f"worker {self.name}/{self.version}@{worker.device}#{worker.index}",
-                log_level=settings.log_level,
-                log_format=settings.log_format,
-            ),
-            model=self.name,
-            version=self.version,
-            device=worker.device,
-            instance=worker.index,
-            folder=self.source.path,
-            runtime=settings.runtime,
-            precision=settings.precision,
-            threads=settings.device_threads or threads,
-            max_batch_size=self.max_batch_size,
-            compiled_sizes=config.compiled_sizes,
-            classes=len(self.folder.labels) or None,
-            labels=self.folder.labels[:_LABELS_FOR_MESSAGES],
-            output=config.output,
-            preprocessing=config.preprocessing,
-            crop_open=not {"crop", "resize"} & config.preprocessing.model_fields_set,
-        )
+    def keep(self, wish: Wish) -> None:
+        """Start, stop or kill its workers, as is wanted and due."""
+        for worker in self.workers:
+            worker.wish = Wish.STOP if self.released or worker.failure else wish
+            worker.keep()
+
+    def take_ready(self, worker: Worker, ready: WorkerReady) -> None:
+        """A worker of it has loaded the model; all workers of a model share slots, and must read them alike."""
+        if self.interface and ready.interface != self.interface:
+            worker.failure = f"it takes or gives {ready.interface}, and the model's first worker {self.interface}"
+            logger.error("%s cannot serve: %s", worker.label, worker.failure)
+            return
+        worker.serve(ready)
+        first, self.was_ready, self.interface = not self.was_ready, True, ready.interface
+        self._log_ready(worker, ready)
+        if first:
+            # The model can be served after all: whichever worker came first, the others get the same chance.
+            for other in self.workers:
+                if other.failure and other.child is None:
+                    other.try_again()
+
+    def take_failure(self, worker: Worker, reason: str) -> None:
+        """A worker of it cannot load the model."""
+        worker.reported = reason
+        logger.error("%s cannot serve: %s", worker.label, reason)
+
+    def take_exit(self, worker: Worker, returncode: int) -> None:
+        """A worker of it has ended.
+
+        A version that was never served is given up for a reason that its worker knows, or after several crashes. One
+        that was served is tried for ever: the reason may pass, such as a device that another process holds.
+        """
+        loading = worker.ready is None and worker.wish is Wish.RUN and not worker.failure
+        # A kill from outside is no sign against a model that could be loaded before.
+        if loading and (worker.crashed(returncode) or not self.was_ready):
+            worker.count_failed_load(returncode)
+            known = worker.reported or worker.hung or worker.failed_loads >= LOAD_ATTEMPTS
+            if known and not self.was_ready:
+                worker.failure = worker.last_failure
+                worker.wish = Wish.STOP
+                logger.error("%s is given up: %s", worker.label, worker.failure)
+        worker.exited(returncode)
+
+    def layout(self, slots: int) -> SlotLayout | None:
+        """The layout of its slot areas, known once a worker was ready."""
+        if self.interface is None:
+            return None
+        taken = self.interface.input
+        return SlotLayout(slots=slots, shape=taken.shape, dtype=taken.dtype, classes=self.interface.classes)
 
     def describe(self) -> ModelInfo:
         """The description that frontends get."""
-        interface = self.interface
+        interface, config = self.interface, self.source.folder.config
         return ModelInfo(
             name=self.name,
             version=self.version,
             state=self.state,
             reason=self.reason,
-            caution=self.source.caution,
-            preprocessing=interface.preprocessing if interface else self.folder.config.preprocessing,
-            max_batch_size=self.max_batch_size,
+            caution=self.source.files.caution,
+            preprocessing=interface.preprocessing if interface else config.preprocessing,
+            max_batch_size=self.source.max_batch_size,
             classes=interface.classes if interface else 0,
             revision=self.revision,
             input=interface.input if interface else InputInfo(),
             output_name=interface.output_name if interface else "",
-            offered=self.folder.config.inputs,
+            offered=config.inputs,
             instances=tuple(
                 InstanceInfo(
                     device=worker.device,
                     backend=ready.backend,
                     precision=ready.precision,
                     simulated=ready.simulated,
-                    load_seconds=worker.ready_since - worker.started_at,
+                    load_seconds=(worker.in_service_since or 0.0) - worker.started_at,
                     batch_seconds=ready.batch_seconds,
                 )
                 for worker in self.workers
                 if (ready := worker.ready) is not None
             ),
         )
+
+    def _log_ready(self, worker: Worker, ready: WorkerReady) -> None:
+        costs = ", ".join(f"{size}: {seconds * 1e3:.2f} ms" for size, seconds in ready.batch_seconds.items())
+        logger.info(
+            "model %s version %s is ready on %s: %s%s, precision %s, measured batch costs %s",
+            self.name,
+            self.version,
+            worker.device,
+            "SIMULATED, " if ready.simulated else "",
+            ready.backend,
+            ready.precision,
+            costs,
+        )
+        if golden := ready.golden:
+            accuracy = "" if golden.accuracy is None else f", top-1 accuracy {golden.accuracy:.4f}"
+            logger.info(
+                "model %s version %s passed its golden check: %d images, off by at most %.4f, %d labelled%s, %.1f s",
+                self.name,
+                self.version,
+                golden.images,
+                golden.largest_difference,
+                golden.labelled,
+                accuracy,
+                golden.seconds,
+            )

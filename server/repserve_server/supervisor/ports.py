@@ -10,7 +10,20 @@ class PortTakenError(Exception):
 
 
 class PortReservation:
-    """A port that several frontends will share, held until ``close``.
+    """A port that several frontends will share, held until ``close``."""
+
+    def __init__(self, port: int, sockets: tuple[socket.socket, ...]) -> None:
+        self.port = port
+        self._sockets = sockets
+
+    def close(self) -> None:
+        """Let go of the port."""
+        for held in self._sockets:
+            held.close()
+
+
+def reserve_port(host: str, port: int, setting: str) -> PortReservation:
+    """Reserve a port.
 
     SO_REUSEPORT alone would let a second server share the port without an error. So the reservation is bound without
     it, which fails if anyone listens there, and gets the option afterwards, which lets the frontends in. SO_REUSEADDR
@@ -25,27 +38,22 @@ class PortReservation:
     Raises:
         PortTakenError: the port is taken, or the address is not this machine's.
     """
-
-    def __init__(self, host: str, port: int, setting: str) -> None:
-        self._reservation = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        self._name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._reservation.bind((host, port))
-            self.port = int(self._reservation.getsockname()[1])
-            self._name.bind(f"\0repserve:{join_address(host, self.port)}")
-            self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        except OSError as error:
-            self.close()
-            raise PortTakenError(
-                f"cannot listen on {join_address(host, port)}: {error.strerror}; is another server running? "
-                f"Choose another port with {setting}"
-            ) from error
-
-    def close(self) -> None:
-        """Let go of the port."""
-        self._reservation.close()
-        self._name.close()
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((host, port))
+        chosen = int(held.getsockname()[1])
+        name.bind(f"\0repserve:{join_address(host, chosen)}")
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        held.close()
+        name.close()
+        raise PortTakenError(
+            f"cannot listen on {join_address(host, port)}: {error.strerror}; is another server running? "
+            f"Choose another port with {setting}"
+        ) from error
+    return PortReservation(chosen, (held, name))
 
 
 def join_address(host: str, port: int) -> str:

@@ -1,62 +1,85 @@
-"""The shared-memory regions that clients have registered: one table for the server, a mapping in each frontend."""
+"""The shared-memory regions that clients have registered: one table for the server, and each frontend follows it."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from repserve_server.channel.requests import CloseRegion, OpenRegion, Region
-from repserve_server.errors import AlreadyExistsError, NotAllowedError, RepServeError
+from repserve_server.channel.requests import Done, Failure, Region, Reply
+from repserve_server.errors import AlreadyExistsError, NotAllowedError, Status
 
 if TYPE_CHECKING:
-    from repserve_server.supervisor.frontends import Frontends
+    from repserve_server.supervisor.fleet import Fleet
+    from repserve_server.supervisor.frontends import Frontend
+    from repserve_server.supervisor.kept_process import Context
 
 MAX_REGIONS = 1024
 CALL_SECONDS = 10.0
+"""How long a frontend may take to open or close a region."""
 
 
 class RegionTable:
-    """Which regions there are. A frontend that starts later is told of all of them."""
+    """The regions that are registered. A frontend that starts later gets all of them."""
 
-    def __init__(self, frontends: Frontends) -> None:
-        self._frontends = frontends
-        self._regions: dict[str, Region] = {}
-        # One change at a time: a second registration of a name must not overtake the first.
-        self._changing = asyncio.Lock()
+    def __init__(self, context: Context, fleet: Fleet) -> None:
+        self._context, self._fleet = context, fleet
+        self._failures: dict[str, Failure] = {}
 
-    @property
-    def regions(self) -> list[Region]:
-        """All of them, by name."""
-        return [self._regions[name] for name in sorted(self._regions)]
-
-    async def register(self, region: Region) -> None:
-        """Have every frontend map a region.
+    def register(self, region: Region) -> Callable[[], Done | Failure | None]:
+        """Have every frontend open a region; the result is a condition. If one of them cannot, none keeps it.
 
         Raises:
             AlreadyExistsError: the name is taken.
-            RepServeError: a frontend cannot map it; then none keeps it.
+            NotAllowedError: there are too many.
         """
-        async with self._changing:
-            if region.name in self._regions:
-                raise AlreadyExistsError(
-                    f"shared memory region {region.name!r} is registered already; unregister it first"
-                )
-            if len(self._regions) >= MAX_REGIONS:
-                raise NotAllowedError(f"{MAX_REGIONS} shared memory regions are registered, and no more may be")
-            # In the table first, so that a frontend that starts meanwhile gets it too.
-            self._regions[region.name] = region
-            try:
-                await self._frontends.call_all(OpenRegion(region=region), CALL_SECONDS)
-            except RepServeError:
-                await self._forget([region.name])
-                raise
+        regions = self._context.wanted.regions
+        if region.name in regions:
+            raise AlreadyExistsError(f"shared memory region {region.name!r} is registered already; unregister it first")
+        if len(regions) >= MAX_REGIONS:
+            raise NotAllowedError(f"{MAX_REGIONS} shared memory regions are registered, and no more may be")
+        regions[region.name] = region
+        self._failures.pop(region.name, None)
+        deadline = self._context.clock() + CALL_SECONDS
 
-    async def unregister(self, name: str) -> None:
-        """Have every frontend forget a region, or all of them for the empty name; an unknown one is no error."""
-        async with self._changing:
-            await self._forget([name] if name else list(self._regions))
+        def registered() -> Done | Failure | None:
+            response = self._failures.pop(region.name, None) or self._response({region.name}, deadline)
+            if isinstance(response, Failure) and regions.get(region.name) is region:
+                del regions[region.name]
+            return response
 
-    async def _forget(self, names: list[str]) -> None:
-        for name in names:
-            if self._regions.pop(name, None) is not None:
-                await self._frontends.call_all(CloseRegion(name=name), CALL_SECONDS)
+        return registered
+
+    def unregister(self, name: str) -> Callable[[], Done | Failure | None]:
+        """Have every frontend close a region, or all for the empty name; an unknown one is no error."""
+        regions = self._context.wanted.regions
+        names = {name} if name else set(regions)
+        for known in names:
+            regions.pop(known, None)
+        deadline = self._context.clock() + CALL_SECONDS
+        return lambda: self._response(names, deadline)
+
+    def take_reply(self, frontend: Frontend, reply: Reply) -> None:
+        """A frontend has opened or closed a region, or could not."""
+        name, region = frontend.calls.pop(reply.number)
+        if isinstance(reply.response, Failure) and self._context.wanted.regions.get(name) is region:
+            self._failures[name] = reply.response
+
+    def reconcile(self) -> None:
+        """Have frontends open and close what they have not yet, those that are starting too."""
+        for frontend in self._fleet.frontends:
+            frontend.update_regions()
+
+    def _response(self, names: set[str], deadline: float) -> Done | Failure | None:
+        """Whether every frontend has done it; one that has ended meanwhile does not count."""
+        waiting = [frontend.label for frontend in self._fleet.frontends if not self._has_done(frontend, names)]
+        if not waiting:
+            return Done()
+        if self._context.clock() < deadline:
+            return None
+        message = f"no answer from {', '.join(waiting)} within {CALL_SECONDS:.0f} s"
+        return Failure(status=Status.UNAVAILABLE, message=message)
+
+    def _has_done(self, frontend: Frontend, names: set[str]) -> bool:
+        wanted = self._context.wanted.regions
+        sent = all(frontend.regions.get(name) == wanted.get(name) for name in names)
+        return frontend.child is None or (sent and not any(name in names for name, _ in frontend.calls.values()))

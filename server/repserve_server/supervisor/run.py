@@ -1,4 +1,4 @@
-"""Running the server: settings are said once, errors at start end it with one line."""
+"""Running the server: settings are logged once, errors at start end it with one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import disable_created_metrics
 
-from repserve_server.supervisor.supervisor import NothingToServeError, Supervisor
+from repserve_server.supervisor.follower import NothingToServeError
+from repserve_server.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from repserve_server.settings import Settings
@@ -16,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 async def run_server(settings: Settings) -> int:
-    """Run the server until it is told to stop; returns its exit status."""
+    """Run the server until a signal; returns its exit status."""
     chosen = {"frontends": settings.frontend_count, "decode_threads": settings.decode_thread_count}
     values = settings.model_dump(mode="json") | chosen
     effective = ", ".join(f"{name} = {'default' if value is None else value}" for name, value in values.items())
     logger.info("settings: %s", effective)
-    # When a series began is told beside it otherwise, as a gauge of its own that nobody asks for.
+    # Otherwise each series has a gauge beside it with the time when it began, which nobody needs.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         return await Supervisor(settings).run()

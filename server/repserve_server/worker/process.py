@@ -1,4 +1,4 @@
-"""The worker's process: loads its model, warms it up, says what it measured, then runs the loop until told to stop."""
+"""The worker's process: loads its model, warms it up, reports what it measured, then runs the loop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WorkerProcess:
         self._loop = WorkerLoop(backend, costs, metrics)
 
     def run(self) -> None:
-        """Serve until the supervisor says stop or is gone."""
+        """Serve until the supervisor stops it or is gone."""
         self._loop.watch(self._control.fileno(), self._read)
         self._loop.run()
 
@@ -112,7 +112,7 @@ def _check_golden(backend: Backend, preprocessing: Preprocessing, message: LoadW
 
 
 def _load(control: ControlChannel[ToWorker], message: LoadWorker) -> WorkerProcess | None:
-    """Load and warm up; tell the supervisor how it went."""
+    """Load and warm up; report to the supervisor how it went."""
     try:
         options = read_options(message)
         backend = create_backend(options)

@@ -17,7 +17,7 @@ from repserve_server.ascend.packages import try_import
 from repserve_server.doctor.trial import Trial, try_model
 from repserve_server.repository.scan import scan_repository
 from repserve_server.settings import Settings
-from repserve_server.supervisor.models import ModelVersion
+from repserve_server.supervisor.model_source import ModelSource
 from support.harness import DIGITS, MODEL_REPOSITORY, repserve, wait_until
 
 WAITS = "import sys; sys.stdin.read()"
@@ -71,8 +71,7 @@ def attempt(folder: Path, runtime: str, seconds: float = 60.0) -> Trial:
     (folder / "broken.py").write_text(RUNTIME, encoding="utf-8")
     (model,) = (found for found in scan_repository(MODEL_REPOSITORY) if found.name == "repvgg_digits")
     settings = Settings(model_repository=MODEL_REPOSITORY, runtime=f"broken:{runtime}")
-    version = ModelVersion(model, model.versions[-1], settings)
-    load = version.load_message(version.workers[0], settings, 1)
+    load = ModelSource(model, model.versions[-1], settings).load_message("cpu", 0, "info", 1)
     return try_model(load, seconds, {**os.environ, "PYTHONPATH": str(folder)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,8 @@ def test_a_model_without_a_version_tells_how_to_get_one(model: Path) -> None:
     assert scan_one(model).problem == "it has no version yet; to get one: repserve convert --random"
 
 
-def test_folders_that_are_hidden_or_no_folders_are_left_out(tmp_path: Path) -> None:
-    for name in (".git", "_old", "b", "a"):
+def test_folders_that_are_hidden_or_cannot_be_named_and_files_are_left_out(tmp_path: Path) -> None:
+    for name in (".git", "_old", "b", "a", os.fsdecode(b"caf\xe9")):
         (tmp_path / name).mkdir()
     (tmp_path / "README.md").write_text("text", encoding="utf-8")
     assert [folder.name for folder in scan_repository(tmp_path)] == ["a", "b"]

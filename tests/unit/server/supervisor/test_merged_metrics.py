@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from repserve_server.channel.message import MetricsReport
 from repserve_server.channel.messages import CloseReason, Outcome
 from repserve_server.dataplane.metrics import FrontendMetrics
-from repserve_server.metrics import MergedCollector, Sample, Snapshot, take_snapshot
+from repserve_server.metrics import MergedCollector, Snapshot, take_snapshot
 from repserve_server.supervisor.metrics import ProcessCollector, ServerMetrics
 from repserve_server.worker.metrics import WorkerMetrics
 from support.harness import wait_until
@@ -127,44 +123,6 @@ def test_totals_never_fall(steps: list[tuple[int, str]]) -> None:
         last = total
 
 
-class ReadMeanwhile(list[Any]):
-    """Samples that another thread scrapes at the moment in which they are added to those of ended processes."""
-
-    def __init__(self, samples: list[Any], merged: MergedCollector) -> None:
-        super().__init__(samples)
-        self.seen: list[float] = []
-        self.scrape: threading.Thread | None = None
-        self.armed = False
-        self._merged = merged
-        self._scraped = threading.Event()
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.armed:
-            self.armed = False
-            self.scrape = threading.Thread(target=self._collect)
-            self.scrape.start()
-            # A scrape that waits for its turn is right too, and is not over by then.
-            self._scraped.wait(0.1)
-        return super().__iter__()
-
-    def _collect(self) -> None:
-        self.seen.append(value(self._merged, "requests_total", code="OK") or 0.0)
-        self._scraped.set()
-
-
-def test_totals_do_not_fall_for_a_scrape_during_the_end_of_a_process() -> None:
-    merged, process = MergedCollector(), Process()
-    process.requests.labels("OK").inc(3)
-    first, *others = process.snapshot()
-    samples = ReadMeanwhile(list(first.samples), merged)
-    merged.update("worker 0.1", [replace(first, samples=cast("tuple[Sample, ...]", samples)), *others])
-    samples.armed = True
-    merged.end("worker 0.1")
-    assert samples.scrape is not None
-    samples.scrape.join(10)
-    assert samples.seen == [3.0]
-
-
 def test_the_largest_error_of_two_simulated_devices_is_not_their_sum() -> None:
     merged = MergedCollector()
     for index in range(2):
@@ -178,7 +136,7 @@ def test_the_largest_error_of_two_simulated_devices_is_not_their_sum() -> None:
 
 
 def test_what_the_server_shows_can_be_read_by_prometheus() -> None:
-    server = ServerMetrics(list)
+    server = ServerMetrics()
     frontend, worker = FrontendMetrics(), WorkerMetrics("digits", "1", "cpu")
     model = frontend.for_model("digits", "1")
     model.begin(("grpc", "Classify"))

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from repserve_server.supervisor.http import OperatorServer
-from repserve_server.supervisor.ports import PortReservation, PortTakenError, client_host, join_address
+from repserve_server.supervisor.ports import PortReservation, PortTakenError, client_host, join_address, reserve_port
 
 HOST = "127.0.0.1"
 
@@ -27,7 +25,7 @@ def shared_socket(port: int) -> socket.socket:
 
 @contextmanager
 def reserved(port: int = 0, host: str = HOST) -> Iterator[PortReservation]:
-    reservation = PortReservation(host, port, "--grpc-port")
+    reservation = reserve_port(host, port, "--grpc-port")
     try:
         yield reservation
     finally:
@@ -89,16 +87,7 @@ def test_a_server_can_be_started_again_at_once() -> None:
 
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(PortTakenError, match=r"192\.0\.2\.1:0"):
-        PortReservation("192.0.2.1", 0, "--grpc-port")
-
-
-def test_the_operators_port_is_named_with_its_flag() -> None:
-    with socket.socket() as other:
-        other.bind((HOST, 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(PortTakenError, match=rf":{port}: .*--metrics-port"):
-            OperatorServer(HOST, port, CollectorRegistry(), lambda: None, lambda: (True, "ready"))
+        reserve_port("192.0.2.1", 0, "--grpc-port")
 
 
 @pytest.mark.parametrize(

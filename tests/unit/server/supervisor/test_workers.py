@@ -2,203 +2,156 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import time
-from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from repserve_server.channel.message import Message, Stop
-from repserve_server.channel.worker_messages import LoadFailed, LoadWorker
-from repserve_server.repository.config import ModelConfig
-from repserve_server.repository.scan import ModelFolder, VersionFolder
-from repserve_server.settings import Settings
-from repserve_server.supervisor import workers as module
-from repserve_server.supervisor.metrics import ServerMetrics
-from repserve_server.supervisor.models import LOAD_ATTEMPTS, ModelVersion
-from repserve_server.supervisor.workers import WorkerEvents, Workers
-from support.fakes import READY
-from support.queue_harness import WAIT_SECONDS, run_async, settle
+from repserve_server.channel.message import CollectMetrics, Stop
+from repserve_server.channel.worker_messages import LoadWorker
+from repserve_server.supervisor.kept_process import Wish
+from repserve_server.supervisor.model_source import ModelSource
+from repserve_server.supervisor.models import ModelVersion
+from repserve_server.supervisor.workers import LOAD_ATTEMPTS
+from support.controller_harness import FakeChild, FakeLauncher, folder, make_context
+from support.fakes import READY, FakeClock
 
 OTHER_CLASSES = READY.model_copy(update={"interface": READY.interface.model_copy(update={"classes": 5})})
 
 
-class FakeChild:
-    """A process that does what a test says."""
-
-    def __init__(self, name: str, role: str, _module: str, _incoming: object, *, on_message: Any, on_exit: Any) -> None:  # noqa: ANN401
-        self.name, self.role, self.pid = name, role, id(self)
-        self.returncode: int | None = None
-        self.sent: list[type[Message]] = []
-        self.exited = asyncio.Event()
-        self.asked_at: float | None = None
-        self._on_message, self._on_exit = on_message, on_exit
-
-    @property
-    def alive(self) -> bool:
-        return self.returncode is None
-
-    def send(self, message: Message, _descriptors: object = ()) -> None:
-        self.sent.append(type(message))
-
-    def say(self, message: Message) -> None:
-        self._on_message(self, message)
-
-    def kill(self) -> None:
-        self.end(-signal.SIGKILL)
-
-    def end(self, returncode: int) -> None:
-        if self.alive:
-            self.returncode = returncode
-            self.exited.set()
-            self._on_exit(self)
-
-
 class Harness:
+    """A version whose workers are played by hand."""
+
     def __init__(self, instances: int = 1) -> None:
-        settings = Settings(instance_count=instances)
-        folder = ModelFolder("m", Path("m"), ModelConfig(), versions=(VersionFolder(1, Path("m/1")),))
-        self.model = ModelVersion(folder, folder.versions[0], settings)
-        metrics = ServerMetrics(list)
-        events = WorkerEvents(lambda _model, _worker: None, lambda *_: None, lambda: None, lambda *_: None)
-        self.workers = Workers(settings, metrics, events, lambda: "info")
-        self.workers.start(self.model)
+        self.clock = FakeClock()
+        self.launcher = FakeLauncher()
+        context = make_context(self.clock, self.launcher, instance_count=instances)
+        digits = folder(1)
+        self.model = ModelVersion(ModelSource(digits, digits.versions[0], context.wanted.settings), context)
+        self.model.keep(Wish.RUN)
 
     def child(self, index: int = 0) -> FakeChild:
         child = self.model.workers[index].child
-        assert child is not None
-        return cast("FakeChild", child)
+        assert isinstance(child, FakeChild)
+        return child
+
+    def ready(self, index: int = 0) -> None:
+        self.model.take_ready(self.model.workers[index], READY)
+
+    def end(self, returncode: int, index: int = 0) -> None:
+        self.child(index).alive = False
+        self.model.take_exit(self.model.workers[index], returncode)
+        self.model.keep(Wish.RUN)
 
     def fail(self, index: int = 0, reason: str = "the device is busy") -> None:
-        child = self.child(index)
-        child.say(LoadFailed(reason=reason))
-        child.end(1)
+        self.model.take_failure(self.model.workers[index], reason)
+        self.end(1, index)
 
-    async def started_again(self, index: int = 0) -> FakeChild:
+    def started_again(self, index: int = 0) -> FakeChild:
         """The next process, which may have to wait for its turn."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while self.model.workers[index].child is None:
-            assert time.monotonic() < deadline, "no process was started"
-            await settle()
-        return self.child(index)
-
-
-@pytest.fixture(autouse=True)
-def fake_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Child", FakeChild)
+        for _ in range(100):
+            self.model.keep(Wish.RUN)
+            if self.model.workers[index].child is not None:
+                return self.child(index)
+            self.clock.advance(1.0)
+        raise AssertionError("no process was started")
 
 
 def test_a_version_that_was_never_ready_is_given_up_for_a_reason_that_is_known() -> None:
-    async def test() -> None:
-        harness = Harness()
-        harness.fail(reason="the labels are missing")
-        assert (harness.model.state, harness.model.reason) == ("failed", "the labels are missing")
-        await settle()
-        assert harness.model.workers[0].child is None
-
-    run_async(test)
+    harness = Harness()
+    harness.fail(reason="the labels are missing")
+    assert (harness.model.state, harness.model.reason) == ("failed", "the labels are missing")
+    harness.clock.advance(1000.0)
+    harness.model.keep(Wish.RUN)
+    assert harness.model.workers[0].child is None
 
 
 def test_a_version_that_was_never_ready_is_given_up_after_several_crashes() -> None:
-    async def test() -> None:
-        harness = Harness()
-        for attempt in range(1, LOAD_ATTEMPTS + 1):
-            child = await harness.started_again()
-            states = [harness.model.state]
-            child.end(-signal.SIGSEGV)
-            states.append(harness.model.state)
-            assert states == ["loading", "failed" if attempt == LOAD_ATTEMPTS else "loading"]
-        assert "was ended by SIGSEGV while loading, 3 times" in harness.model.reason
-
-    run_async(test)
+    harness = Harness()
+    for attempt in range(1, LOAD_ATTEMPTS + 1):
+        harness.started_again()
+        states = [harness.model.state]
+        harness.end(-signal.SIGSEGV)
+        states.append(harness.model.state)
+        assert states == ["loading", "failed" if attempt == LOAD_ATTEMPTS else "loading"]
+    assert "was ended by SIGSEGV while loading, 3 times" in harness.model.reason
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_worker_that_fails_has_the_same_chance_whichever_is_ready_first(order: tuple[int, int]) -> None:
-    async def test() -> None:
-        harness = Harness(instances=2)
-        for index in order:
-            if index == 0:
-                harness.child(0).say(READY)
-            else:
-                harness.fail(1)
-        assert harness.model.state == "ready"
-        child = await harness.started_again(1)
-        child.say(READY)
-        assert len(harness.model.ready_workers) == 2
-
-    run_async(test)
+    harness = Harness(instances=2)
+    for index in order:
+        if index == 0:
+            harness.ready(0)
+        else:
+            harness.fail(1)
+    assert harness.model.state == "ready"
+    harness.started_again(1)
+    harness.ready(1)
+    assert len(harness.model.ready_workers) == 2
 
 
 def test_a_version_that_was_served_is_tried_on_and_refuses_after_several_failures() -> None:
-    async def test() -> None:
-        harness = Harness()
-        harness.child().say(READY)
-        harness.child().kill()
-        states = [harness.model.state]
-        for _ in range(LOAD_ATTEMPTS):
-            await harness.started_again()
-            harness.fail()
-            states.append(harness.model.state)
-        assert states == ["restarting"] * LOAD_ATTEMPTS + ["failed"]
-        assert harness.model.reason == "the device is busy"
-        child = await harness.started_again()
-        child.say(READY)
-        assert harness.model.state == "ready"
-
-    run_async(test)
+    harness = Harness()
+    harness.ready()
+    harness.end(-signal.SIGKILL)
+    states = [harness.model.state]
+    for _ in range(LOAD_ATTEMPTS):
+        harness.started_again()
+        harness.fail()
+        states.append(harness.model.state)
+    assert states == ["restarting"] * LOAD_ATTEMPTS + ["failed"]
+    assert harness.model.reason == "the device is busy"
+    harness.started_again()
+    harness.ready()
+    assert harness.model.state == "ready"
 
 
 def test_a_version_that_was_served_does_not_fail_when_somebody_kills_its_workers() -> None:
-    async def test() -> None:
-        harness = Harness()
-        harness.child().say(READY)
-        states = []
-        for _ in range(LOAD_ATTEMPTS + 2):
-            (await harness.started_again()).kill()
-            states.append(harness.model.state)
-        assert states == ["restarting"] * (LOAD_ATTEMPTS + 2)
-
-    run_async(test)
+    harness = Harness()
+    harness.ready()
+    states = []
+    for _ in range(LOAD_ATTEMPTS + 2):
+        harness.started_again()
+        harness.end(-signal.SIGKILL)
+        states.append(harness.model.state)
+    assert states == ["restarting"] * (LOAD_ATTEMPTS + 2)
 
 
 def test_a_worker_that_hangs_in_loading_is_given_up_and_the_reason_says_so() -> None:
-    async def test() -> None:
-        harness = Harness()
-        harness.child().asked_at = asyncio.get_running_loop().time() - 601.0
-        harness.workers.kill_hung([harness.model])
-        assert harness.model.state == "failed"
-        assert "still loading its model after 601 s (load_timeout_seconds)" in harness.model.reason
-
-    run_async(test)
+    harness = Harness()
+    harness.model.workers[0].collect_metrics()
+    assert harness.child().take(CollectMetrics)
+    harness.clock.advance(601.0)
+    harness.model.keep(Wish.RUN)
+    assert harness.child().killed
+    harness.end(-signal.SIGKILL)
+    assert harness.model.state == "failed"
+    assert "still loading its model after 601 s (load_timeout_seconds)" in harness.model.reason
 
 
 def test_a_worker_that_reads_slots_otherwise_is_refused() -> None:
-    async def test() -> None:
-        harness = Harness(instances=2)
-        harness.child(0).say(READY)
-        harness.child(1).say(OTHER_CLASSES)
-        assert harness.child(1).sent == [LoadWorker, Stop]
-        harness.child(1).end(0)
-        assert "classes=5" in harness.model.workers[1].failure
-        assert harness.model.settled
+    harness = Harness(instances=2)
+    harness.ready(0)
+    harness.model.take_ready(harness.model.workers[1], OTHER_CLASSES)
+    harness.model.keep(Wish.RUN)
+    assert [type(message) for message in harness.child(1).sent] == [LoadWorker, Stop]
+    harness.end(0, 1)
+    assert "classes=5" in harness.model.workers[1].failure
+    assert harness.model.settled
+    harness.clock.advance(1000.0)
+    harness.model.keep(Wish.RUN)
+    assert harness.model.workers[1].child is None
 
-    run_async(test)
 
-
-def test_a_version_that_is_stopped_is_not_started_again() -> None:
-    async def test() -> None:
-        harness = Harness(instances=2)
-        harness.child(0).say(READY)
-        children = [harness.child(0), harness.child(1)]
-        stop = asyncio.ensure_future(harness.workers.stop(harness.model))
-        await settle()
-        for child in children:
-            assert child.sent[-1] is Stop
-            child.end(0)
-        await asyncio.wait_for(stop, 5)
-        assert [worker.child for worker in harness.model.workers] == [None, None]
-
-    run_async(test)
+def test_a_version_that_is_released_is_stopped_and_not_started_again() -> None:
+    harness = Harness(instances=2)
+    harness.ready(0)
+    children = [harness.child(0), harness.child(1)]
+    harness.model.released = True
+    harness.model.keep(Wish.RUN)
+    for index, child in enumerate(children):
+        assert child.take(Stop)
+        harness.end(0, index)
+    harness.model.keep(Wish.RUN)
+    assert harness.model.gone
+    assert harness.launcher.alive() == []

@@ -1,0 +1,140 @@
+"""HTTP for operators: what its paths answer, clients that are slow, and a port that is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+
+import pytest
+from aiohttp import ClientResponse, ClientSession
+from prometheus_client import CollectorRegistry, Counter
+
+from repserve_server.supervisor import http
+from repserve_server.supervisor.events import Event, ScrapeStarted
+from repserve_server.supervisor.http import OperatorServer
+from repserve_server.supervisor.ports import PortTakenError
+from support.queue_harness import run_async
+
+HOST = "127.0.0.1"
+
+
+class FakeStatus:
+    """A server that is ready or not; its counts are there when they are asked for, unless it is busy."""
+
+    def __init__(self, *, busy: bool = False) -> None:
+        self.ready, self.busy = True, busy
+        self.scrapes = 0
+
+    def readiness(self) -> tuple[bool, str]:
+        return self.ready, "ready" if self.ready else "draining"
+
+    def emit(self, event: Event) -> None:
+        assert isinstance(event, ScrapeStarted)
+        self.scrapes += 1
+        if not self.busy:
+            event.counted.set_result(None)
+
+
+def serve(test: Callable[[str, FakeStatus, int], Coroutine[None, None, None]], *, busy: bool = False) -> None:
+    """Run a test of a server: its URL, its status, its port."""
+
+    async def run() -> None:
+        registry = CollectorRegistry()
+        Counter("images", "Images.", registry=registry).inc(3)
+        status = FakeStatus(busy=busy)
+        server = OperatorServer(registry, status, status.emit)
+        port = await server.start(HOST, 0)
+        try:
+            await test(f"http://{HOST}:{port}", status, port)
+        finally:
+            await server.stop()
+
+    run_async(run)
+
+
+async def get(url: str, **headers: str) -> tuple[ClientResponse, str]:
+    async with ClientSession() as session, session.get(url, headers=headers) as response:
+        return response, await response.text()
+
+
+def test_health_is_told_by_the_status() -> None:
+    async def test(url: str, status: FakeStatus, _port: int) -> None:
+        for ready, code, text in ((True, 200, "ready\n"), (False, 503, "draining\n")):
+            status.ready = ready
+            response, body = await get(f"{url}/health/ready?verbose")
+            assert (response.status, body) == (code, text)
+            response, body = await get(f"{url}/health/live")
+            assert (response.status, body, response.content_type) == (200, "live\n", "text/plain")
+
+    serve(test)
+
+
+def test_metrics_are_counted_first_and_come_in_the_format_that_is_accepted() -> None:
+    async def test(url: str, status: FakeStatus, _port: int) -> None:
+        response, body = await get(f"{url}/metrics")
+        assert "images_total 3.0" in body
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        response, body = await get(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert body.endswith("# EOF\n")
+        assert status.scrapes == 2
+
+    serve(test)
+
+
+def test_a_scrape_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SCRAPE_SECONDS", 0.01)
+
+    async def test(url: str, _status: FakeStatus, _port: int) -> None:
+        _, body = await get(f"{url}/metrics")
+        assert "images_total 3.0" in body
+
+    serve(test, busy=True)
+
+
+def test_anything_else_is_not_found() -> None:
+    async def test(url: str, _status: FakeStatus, _port: int) -> None:
+        for path in ("/", "/metrics/", "/favicon.ico", "/health"):
+            response, body = await get(url + path)
+            assert (response.status, body.partition(";")[0]) == (404, "not found")
+
+    serve(test)
+
+
+def test_a_request_that_never_ends_holds_up_no_other_and_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SLOW_CLIENT_SECONDS", 0.2)
+
+    async def test(url: str, _status: FakeStatus, port: int) -> None:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: ")
+        _, body = await get(f"{url}/health/live")
+        assert body == "live\n"
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+    serve(test)
+
+
+def test_what_is_not_http_is_refused_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(_url: str, _status: FakeStatus, port: int) -> None:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b"\x16\x03\x01 hello\r\n\r\n")
+        assert b" 400 " in await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    serve(test)
+    assert caplog.text == ""
+
+
+def test_a_taken_port_is_named_with_its_flag() -> None:
+    async def test() -> None:
+        status = FakeStatus()
+        with socket.socket() as other:
+            other.bind((HOST, 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(PortTakenError, match=rf":{port}: .*--metrics-port"):
+                await OperatorServer(CollectorRegistry(), status, status.emit).start(HOST, port)
+
+    run_async(test)

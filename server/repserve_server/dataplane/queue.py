@@ -63,7 +63,7 @@ class ModelQueue:
         self._admission = Admission(area.layout.slots, best_image_seconds)
         self._flights = Flights(area.layout.slots)
         self._workers: dict[str, WorkerLink] = {}
-        self._homeless: list[Flight] = []
+        self._unassigned: list[Flight] = []
         self._flush_planned = False
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -146,8 +146,8 @@ class ModelQueue:
         """Take a new worker: read its answers and give it images."""
         self._workers[worker] = WorkerLink(worker, link)
         self._loop.add_reader(link.fileno(), self._read, self._workers[worker])
-        homeless, self._homeless = self._homeless, []
-        for flight in homeless:
+        unassigned, self._unassigned = self._unassigned, []
+        for flight in unassigned:
             self._dispatch(flight)
 
     def detach(self, worker: str, *, crashed: bool) -> None:
@@ -163,11 +163,11 @@ class ModelQueue:
         gone.link.close()
         for flight in self._flights:
             if flight.worker is gone:
-                self._rehome(flight, crashed=crashed)
+                self._reassign(flight, crashed=crashed)
 
     def give_up(self, reason: str) -> None:
         """Refuse the images that wait for a worker: none is expected any more."""
-        for flight in list(self._homeless):
+        for flight in list(self._unassigned):
             flight.request.fail(ModelUnavailableError(reason))
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class ModelQueue:
         connected = [worker for worker in self._workers.values() if worker.connected]
         if not connected:
             flight.worker = None
-            self._homeless.append(flight)
+            self._unassigned.append(flight)
             return
         worker = connected[0]
         if len(connected) > 1:
@@ -287,7 +287,7 @@ class ModelQueue:
                     InferenceError("the device failed while it ran this image's batch; the server's log says why")
                 )
 
-    def _rehome(self, flight: Flight, *, crashed: bool) -> None:
+    def _reassign(self, flight: Flight, *, crashed: bool) -> None:
         flight.worker = None
         if crashed and self.area.running[flight.slot] == flight.generation:
             flight.crashes += 1
@@ -310,8 +310,8 @@ class ModelQueue:
         """Nobody waits for these any more: free what no worker has, ask workers to drop the rest."""
         for flight in flights:
             if flight.worker is None:
-                if flight in self._homeless:
-                    self._homeless.remove(flight)
+                if flight in self._unassigned:
+                    self._unassigned.remove(flight)
                     self._end_unsent(flight)
             else:
                 flight.worker.cancellations.append(Cancellation(flight.slot, flight.generation))

@@ -99,14 +99,14 @@ class UnloadModel(Request[Done]):
 
 
 class RegisterRegion(Request[Done]):
-    """Open a region in every frontend."""
+    """Open a region; the supervisor passes it on to every frontend."""
 
     kind: Literal["register_region"] = "register_region"
     region: Region
 
 
 class UnregisterRegion(Request[Done]):
-    """Close a region in every frontend; all of them for the empty name."""
+    """Close a region, or all of them for the empty name; the supervisor passes each name on to every frontend."""
 
     kind: Literal["unregister_region"] = "unregister_region"
     name: str
@@ -132,30 +132,8 @@ class GetFigures(Request[Figures]):
     samples: tuple[str, ...]
 
 
-class OpenRegion(Request[Done]):
-    """Open a region in this frontend."""
-
-    kind: Literal["open_region"] = "open_region"
-    region: Region
-
-
-class CloseRegion(Request[Done]):
-    """Close a region in this frontend."""
-
-    kind: Literal["close_region"] = "close_region"
-    name: str
-
-
 AnyRequest = Annotated[
-    LoadModel
-    | UnloadModel
-    | RegisterRegion
-    | UnregisterRegion
-    | ListRegions
-    | ChangeLogLevel
-    | GetFigures
-    | OpenRegion
-    | CloseRegion,
+    LoadModel | UnloadModel | RegisterRegion | UnregisterRegion | ListRegions | ChangeLogLevel | GetFigures,
     Field(discriminator="kind"),
 ]
 AnyResponse = Annotated[Done | Failure | RegionList | CurrentLogLevel | Figures, Field(discriminator="kind")]

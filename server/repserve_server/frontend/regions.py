@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from repserve_server.channel.requests import AnyRequest, CloseRegion, Done, OpenRegion, Region
+from repserve_server.channel.requests import AnyRequest, Done, Region, RegisterRegion, UnregisterRegion
 from repserve_server.dataplane.regions import Regions
 from repserve_server.errors import RepServeError
 
@@ -29,9 +29,9 @@ class FrontendRegions:
     def handle(self, request: AnyRequest) -> Done:
         """Open or close a region."""
         match request:
-            case OpenRegion():
+            case RegisterRegion():
                 self._regions.open(request.region)
-            case CloseRegion():
+            case UnregisterRegion():
                 self._regions.close(request.name)
             case _:
                 raise TypeError(f"a frontend does not answer {type(request).__name__}")

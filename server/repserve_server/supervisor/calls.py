@@ -19,7 +19,6 @@ from repserve_server.channel.requests import (
     AnyResponse,
     Call,
     ChangeLogLevel,
-    CloseRegion,
     CurrentLogLevel,
     Done,
     Failure,
@@ -27,7 +26,6 @@ from repserve_server.channel.requests import (
     GetFigures,
     ListRegions,
     LoadModel,
-    OpenRegion,
     RegionList,
     RegisterRegion,
     Reply,
@@ -35,7 +33,6 @@ from repserve_server.channel.requests import (
     UnregisterRegion,
 )
 from repserve_server.errors import (
-    InternalError,
     ModelNotFoundError,
     NotAllowedError,
 )
@@ -140,8 +137,6 @@ class Calls:
             case GetFigures():
                 counted = self._polling.collect()
                 return lambda: self._figures(request.samples) if counted() else None
-            case OpenRegion() | CloseRegion():
-                raise InternalError(f"the supervisor does not answer {type(request).__name__}")
 
     def _load(self, name: str) -> Condition:
         self._check_explicit("load")

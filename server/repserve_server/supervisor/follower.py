@@ -67,6 +67,9 @@ class RepositoryReader:
             folder = await asyncio.to_thread(scan_model, self._root / name)
         except (OSError, RepositoryError) as error:
             self._emit(ModelScanned(request, None, str(error)))
+        except Exception:
+            logger.exception("the folder of model %r cannot be read", name)
+            self._emit(ModelScanned(request, None, f"the folder of model {name!r} cannot be read; see the log"))
         else:
             self._emit(ModelScanned(request, folder))
 

@@ -19,7 +19,7 @@ from repserve_server.channel.frontend_messages import (
     UpdateReadiness,
 )
 from repserve_server.channel.message import Identity, Message
-from repserve_server.channel.requests import Call, CloseRegion, OpenRegion, Region
+from repserve_server.channel.requests import Call, Region, RegisterRegion, UnregisterRegion
 from repserve_server.channel.slots import SlotLayout, create_area_descriptor
 from repserve_server.supervisor.kept_process import Context, KeptProcess, Wish
 from repserve_server.supervisor.ports import join_address
@@ -178,11 +178,11 @@ class Frontend(KeptProcess):
             return
         for name in [name for name, region in self.regions.items() if wanted.get(name) != region]:
             del self.regions[name]
-            self._call(CloseRegion(name=name), name, None)
+            self._call(UnregisterRegion(name=name), name, None)
         for name, region in wanted.items():
             if name not in self.regions:
                 self.regions[name] = region
-                self._call(OpenRegion(region=region), name, region)
+                self._call(RegisterRegion(region=region), name, region)
 
     @override
     def exited(self, returncode: int) -> None:
@@ -196,7 +196,7 @@ class Frontend(KeptProcess):
             self.lost = not self.drained
             self.drained = True
 
-    def _call(self, request: OpenRegion | CloseRegion, name: str, region: Region | None) -> None:
+    def _call(self, request: RegisterRegion | UnregisterRegion, name: str, region: Region | None) -> None:
         number = next(self._numbers)
         self.calls[number] = (name, region)
         self._send(Call(number=number, request=request))

@@ -60,8 +60,6 @@ REQUESTS = (
     requests.ListRegions(),
     requests.ChangeLogLevel(level="debug"),
     requests.GetFigures(samples=("up",)),
-    requests.OpenRegion(region=REGION),
-    requests.CloseRegion(name="r"),
 )
 RESPONSES = (
     requests.Done(),

@@ -16,7 +16,6 @@ from repserve_server.channel.message import CollectMetrics, MetricsReport, SetLo
 from repserve_server.channel.requests import (
     Call,
     ChangeLogLevel,
-    CloseRegion,
     CurrentLogLevel,
     Done,
     Failure,
@@ -24,7 +23,6 @@ from repserve_server.channel.requests import (
     GetFigures,
     ListRegions,
     LoadModel,
-    OpenRegion,
     Region,
     RegionList,
     RegisterRegion,
@@ -68,7 +66,7 @@ def test_a_region_is_opened_in_every_frontend_also_in_those_that_start_later() -
     for child in (first, second):
         assert harness.response(first, number) is None
         (call,) = [message for message in child.sent if isinstance(message, Call)]
-        assert call.request == OpenRegion(region=REGION)
+        assert call.request == RegisterRegion(region=REGION)
         answer(harness, child, Done())
     assert harness.response(first, number) == Done()
     harness.end(second)
@@ -80,7 +78,7 @@ def test_a_region_is_opened_in_every_frontend_also_in_those_that_start_later() -
     assert again.status is Status.ALREADY_EXISTS
     number = harness.call(first, UnregisterRegion(name=""))
     (call,) = [message for message in first.sent if isinstance(message, Call)]
-    assert call.request == CloseRegion(name="r")
+    assert call.request == UnregisterRegion(name="r")
     for child in harness.frontends:
         answer(harness, child, Done())
     assert harness.response(first, number) == Done()
@@ -96,7 +94,7 @@ def test_a_region_that_one_frontend_cannot_open_is_kept_by_none() -> None:
     assert failure(harness.response(first, number)).message == "no such object"
     for child in (first, second):
         (call,) = [message for message in child.sent if isinstance(message, Call)]
-        assert call.request == CloseRegion(name="r")
+        assert call.request == UnregisterRegion(name="r")
         answer(harness, child, Done())
     number = harness.call(first, RegisterRegion(region=REGION))
     for child in (first, second):
@@ -210,10 +208,3 @@ def test_models_are_not_loaded_by_request_where_the_repository_is_followed() -> 
         response = failure(harness.response(first, harness.call(first, request)))
         assert response.status is Status.FAILED_PRECONDITION
         assert "model_control_mode is 'watch'" in response.message
-
-
-def test_a_request_that_is_not_for_the_supervisor_is_an_error() -> None:
-    harness = running()
-    first, _ = harness.frontends
-    response = failure(harness.response(first, harness.call(first, CloseRegion(name="r"))))
-    assert response.status is Status.INTERNAL

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import mmap
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,10 +94,7 @@ class FreeSlots:
     """
 
     def __init__(self, count: int) -> None:
-        self._count = count
         self._heap = list(range(count))
-        self.on_all_free: Callable[[], None] | None = None
-        """Called each time the last slot that was taken comes back."""
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -112,5 +108,3 @@ class FreeSlots:
     def give_back(self, slot: int) -> None:
         """Return a slot that no process writes to any more."""
         heapq.heappush(self._heap, slot)
-        if self.on_all_free is not None and len(self._heap) == self._count:
-            self.on_all_free()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from typing import TYPE_CHECKING
 
 from repserve_server.channel.messages import Priority
@@ -42,6 +42,7 @@ class Admission:
         self._holders: list[tuple[str, Priority]] = [_NOBODY] * capacity
         self._held: dict[str, int] = {}
         self._high = 0
+        self._emptied: asyncio.Event | None = None
 
     @property
     def occupied(self) -> int:
@@ -78,10 +79,14 @@ class Admission:
             del self._held[client]
         self._high -= priority is Priority.HIGH
         self._free.give_back(slot)
+        if self._emptied is not None and not self.occupied:
+            self._emptied.set()
 
-    def when_empty(self, callback: Callable[[], None]) -> None:
-        """Call back each time the last slot that is held comes back."""
-        self._free.on_all_free = callback
+    async def empty(self) -> None:
+        """Return when no slot is held; none must be taken any more."""
+        if self.occupied:
+            self._emptied = self._emptied or asyncio.Event()
+            await self._emptied.wait()
 
     def check_deadline(self, call: Call, now: float, backlog: int, workers: int, decode_seconds: float = 0.0) -> None:
         """Refuse what cannot be answered in time, going by what waits and what it was measured to cost.

@@ -111,10 +111,7 @@ class ModelQueue:
 
     async def empty(self) -> None:
         """Return when the queue holds no image; it must not be admitting any more."""
-        if self.occupied:
-            emptied = asyncio.Event()
-            self._admission.when_empty(emptied.set)
-            await emptied.wait()
+        await self._admission.empty()
 
     async def run(self, slots: Sequence[int], call: Call) -> list[ImageScores]:
         """Have the images in these admitted slots run; the slots are given back by and by.

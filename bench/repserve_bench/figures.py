@@ -94,6 +94,16 @@ def _percentile(name: str, percent: float, better: Better = "lower") -> Column:
     return Column(f"latency_seconds/{name}", name, get, MILLISECONDS, better=better, noise=noise)
 
 
+def _stage(name: str, noise: Noise) -> Column:
+    """Return the column of a stage's mean time for an image; None where the server reports no stages."""
+
+    def get(found: Measurement) -> float | None:
+        return found.tally.mean_per_image(getattr(found.tally, f"{name}_seconds"))
+
+    key = f"mean_{name}_seconds"
+    return Column(key, f"mean {name}", get, MILLISECONDS, optional=True, better="lower", noise=noise)
+
+
 COLUMNS = (
     Column("dataset", get=_dataset, detail=True),
     Column("interrupted", get="result.interrupted", detail=True),
@@ -127,9 +137,9 @@ COLUMNS = (
     Column("unanswered_requests", get="tally.unanswered"),
     Column("retries", "retries", "tally.retries"),
     Column("mean_batch_size", "mean batch", "tally.mean_batch_size", NUMBER, optional=True),
-    Column("mean_decode_seconds", "mean decode", "decode", MILLISECONDS, optional=True, better="lower", noise="p50"),
-    Column("mean_queue_seconds", "mean queue", "queue", MILLISECONDS, optional=True, better="lower", noise="p99"),
-    Column("mean_compute_seconds", "mean compute", "compute", MILLISECONDS, optional=True, better="lower", noise="p50"),
+    _stage("decode", "p50"),
+    _stage("queue", "p99"),
+    _stage("compute", "p50"),
     Column("mean_other_seconds", "mean rest (network, gRPC, threads)", "other_seconds", MILLISECONDS, optional=True),
     Column("changed_answers", "images whose answer changed", "tally.changed_answers", COUNT, optional=True),
     Column("accuracy/disagreement/text", "disagreement", optional=True),

@@ -11,7 +11,7 @@ from repserve_bench.progress import load_display
 from repserve_bench.served_model import accuracy_missing, describe_instances, is_simulated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -119,21 +119,6 @@ class Measurement:
         return {code: count for code, count in self.tally.statuses.items() if code != "OK"}
 
     @property
-    def decode(self) -> float | None:
-        """Mean seconds of decoding an image; None where the server reports no stages, as for the next two."""
-        return self.tally.mean_per_image(self.tally.decode_seconds)
-
-    @property
-    def queue(self) -> float | None:
-        """Mean seconds that an image waited for the device."""
-        return self.tally.mean_per_image(self.tally.queue_seconds)
-
-    @property
-    def compute(self) -> float | None:
-        """Mean seconds of an image's batch on the device."""
-        return self.tally.mean_per_image(self.tally.compute_seconds)
-
-    @property
     def client(self) -> str:
         """What the load processes took."""
         result = self.result
@@ -216,27 +201,6 @@ class Measurement:
         return lines + [f"{status}: {message}" for status, message in sorted(tally.failures.items())]
 
 
-class _ServerMeter:
-    """The CPU time of a server between the first and the last look at a load, so that warming up does not count."""
-
-    def __init__(self, server: ServerProcess | None) -> None:
-        self._server = server
-        self._readings: list[tuple[int, float]] = []
-
-    def read(self, images: int) -> None:
-        """Note how many images were answered by now, and for how much CPU time."""
-        if self._server is not None:
-            self._readings = [*self._readings[:1], (images, self._server.cpu_seconds())]
-
-    @property
-    def milliseconds_per_image(self) -> float | None:
-        """CPU time for an image; None where the server is not ours, or too little was seen of it."""
-        if len(self._readings) < 2:  # noqa: PLR2004 - a difference
-            return None
-        (images, cpu), (last_images, last_cpu) = self._readings
-        return 1000 * (last_cpu - cpu) / (last_images - images) if last_images > images else None
-
-
 def measure(
     dataset: Dataset, settings: LoadSettings, model: ModelInfo, console: Console, server: ServerProcess | None = None
 ) -> Measurement:
@@ -253,15 +217,25 @@ def measure(
         LoadError: The load could not be made.
         KeyboardInterrupt: It was interrupted.
     """
-    meter = _ServerMeter(server)
+    # Images and the server's CPU seconds at the first and at the last look, so that warming up does not count.
+    readings: list[tuple[int, float]] = []
     missing = accuracy_missing(model, labelled=dataset.labelled)
     with load_display(console, requests=settings.requests, seconds=settings.seconds, accuracy=not missing) as show:
 
         def progress(tally: Tally, elapsed: float) -> None:
             show(tally, elapsed)
-            meter.read(tally.images)
+            if server is not None:
+                readings[1:] = [(tally.images, server.cpu_seconds())]
 
         result = run_load(dataset.samples, settings, progress)
     if result.interrupted:
         raise KeyboardInterrupt
-    return Measurement(dataset, settings, model, result, meter.milliseconds_per_image)
+    return Measurement(dataset, settings, model, result, _milliseconds_per_image(readings))
+
+
+def _milliseconds_per_image(readings: Sequence[tuple[int, float]]) -> float | None:
+    """Return the CPU time for an image between the readings; None where too little was seen of the server."""
+    if not readings:
+        return None
+    (images, cpu), (last_images, last_cpu) = readings[0], readings[-1]
+    return 1000 * (last_cpu - cpu) / (last_images - images) if last_images > images else None

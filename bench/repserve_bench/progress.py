@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -18,50 +18,28 @@ if TYPE_CHECKING:
 LINE_INTERVAL = 2.0
 
 
-def make_display(console: Console) -> LiveBar | PlainLines:
-    """Return a live bar when the console is a terminal, else something that prints a line every two seconds."""
-    return LiveBar(console) if console.is_terminal else PlainLines(console)
+@contextlib.contextmanager
+def display(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[float, str], None]]:
+    """Show a bar that is gone afterwards where the console is a terminal, elsewhere a line every two seconds.
 
-
-class LiveBar:
-    """A bar that is redrawn in place and gone afterwards."""
-
-    def __init__(self, console: Console) -> None:
+    Yields:
+        What to call with how much is done, 0 to 1, and what there is to say about it.
+    """
+    if console.is_terminal:
         columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}"))
-        self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task("preparing", total=1.0)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("preparing", total=1.0)
+            yield lambda share, text: bar.update(task, description=text, completed=share)
+        return
+    due = clock() + LINE_INTERVAL
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
+    def show(_share: float, text: str) -> None:  # the text has the counts
+        nonlocal due
+        if clock() >= due:
+            due = clock() + LINE_INTERVAL
+            console.print(text, highlight=False, soft_wrap=True)
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, share: float, text: str) -> None:
-        """Show how much is done, 0 to 1, and what there is to say about it."""
-        self._bar.update(self._task, description=text, completed=share)
-
-
-class PlainLines:
-    """A line every two seconds, for logs and pipes."""
-
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
-        self._next = 0.0
-
-    def __enter__(self) -> Self:
-        self._next = self._clock() + LINE_INTERVAL
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def show(self, share: float, text: str) -> None:  # noqa: ARG002 - the text has the counts
-        """Print the text, if two seconds have passed since the last."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + LINE_INTERVAL
-            self._console.print(text, highlight=False, soft_wrap=True)
+    yield show
 
 
 @contextlib.contextmanager
@@ -79,12 +57,12 @@ def load_display(
     Yields:
         What to call with the counts so far and the seconds since the start.
     """
-    with make_display(console) as display:
+    with display(console) as show_share:
 
         def show(tally: Tally, elapsed: float) -> None:
             done = f"{tally.requests}/{requests} requests" if requests else f"{tally.requests} requests"
             text = f"{elapsed:6.1f} s  {done}  {status_line(tally, elapsed, accuracy=accuracy)}"
-            display.show(share_done(tally, elapsed, requests=requests, seconds=seconds), text)
+            show_share(share_done(tally, elapsed, requests=requests, seconds=seconds), text)
 
         yield show
 
@@ -105,13 +83,13 @@ def image_display(
         What to call with the number of images that were just done.
     """
     started, done = clock(), 0
-    with make_display(console) as display:
+    with display(console) as show:
 
         def advance(images: int) -> None:
             nonlocal done
             done += images
             rate = done / max(clock() - started, 1e-9)
-            display.show(done / total, f"{what}: {done}/{total} images, {rate:.1f} a second")
+            show(done / total, f"{what}: {done}/{total} images, {rate:.1f} a second")
 
         yield advance
 

@@ -31,9 +31,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert result.exit_code == 0, result.output
 
     with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:
-        measure("run", "--seconds", 2, "--window", 0.5)
-        measure("sweep", "--concurrency", "1,8", "--seconds", 0.5)
-        measure("saturate", "--p99-ms", 200, "--seconds", 0.5, "--start", 100)
+        measure("run", "--seconds", 1, "--window", 0.3)
+        measure("sweep", "--concurrency", "1,8", "--seconds", 0.3)
+        measure("saturate", "--p99-ms", 50, "--seconds", 0.3, "--start", 200)
     page = folder / "page.html"
     result = CliRunner().invoke(bench, ["report", *map(str, documents), "--output", str(page)])
     assert result.exit_code == 0, result.output

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed: pip install 'repserve[mlperf]'")
 
+pytestmark = pytest.mark.slow
+
 VALIDATION = DIGITS / "validation"
 
 
@@ -34,7 +36,6 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.slow
 def test_the_four_scenarios_are_valid_and_as_accurate_as_the_model(tmp_path: Path) -> None:
     card = json.loads((DIGITS / "model_card.json").read_text(encoding="utf-8"))
     with RunningServer("--model", "repvgg_digits", "--precision", "f32") as server:

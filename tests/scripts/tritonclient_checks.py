@@ -199,7 +199,7 @@ class Checks:
             tensor.set_shared_memory("nothing", size)
             assert "nothing" in self.refused(lambda: self.infer(tensor), "INVALID_ARGUMENT", "400")
             tensor.set_shared_memory(name, size, offset=size)
-            assert "not in region" in self.refused(lambda: self.infer(tensor), "INVALID_ARGUMENT", "400")
+            assert "are outside region" in self.refused(lambda: self.infer(tensor), "INVALID_ARGUMENT", "400")
             self.call("unregister_system_shared_memory", name)
             assert name not in str(self.json("get_system_shared_memory_status"))
             self.refused(

@@ -72,9 +72,10 @@ def random(variant: str, seed: int, classes: int, folder: Path) -> None:
     write_whole(note, text.encode())
     weights = reparameterise(random_state(chosen, classes, seed), chosen)
     save_model(build_model(weights, chosen, description=f"random weights, seed {seed}"), target)
+    parameters = sum(array.size for array in weights.values())
     click.echo(
         f"wrote {target}: RepVGG-{chosen.name}, {classes} classes, "
-        f"{weights.parameters / 1e6:.2f} M parameters, {target.stat().st_size / 1e6:.2f} MB"
+        f"{parameters / 1e6:.2f} M parameters, {target.stat().st_size / 1e6:.2f} MB"
     )
     click.echo(text, nl=False)
 

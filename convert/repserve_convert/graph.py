@@ -11,9 +11,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from repserve_convert.architecture import IMAGE_CHANNELS, IMAGE_SIZE, WHITE, Block, Variant
+from repserve_convert.architecture import (
+    DEPLOYED_PART,
+    IMAGE_CHANNELS,
+    IMAGE_SIZE,
+    LINEAR_WEIGHT,
+    WHITE,
+    Block,
+    Variant,
+)
 from repserve_convert.errors import ConversionError
-from repserve_convert.reparameterise import EPSILON, Affine, DeployedWeights, State
+from repserve_convert.reparameterise import EPSILON, State
 from repserve_server.files import written_whole
 from repserve_server.imaging.preprocessing import Preprocessing
 
@@ -48,9 +56,9 @@ class Layers:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def affine(self, layer: str, values: Affine) -> list[str]:
-        """Add a layer's weight and bias, and return their names."""
-        return [self.constant(f"{layer}.weight", values.weight), self.constant(f"{layer}.bias", values.bias)]
+    def affine(self, layer: str, weights: State, source: str) -> list[str]:
+        """Add the weight and the bias that are called ``source`` in the weights, and return their names."""
+        return [self.constant(f"{layer}.{part}", weights[f"{source}.{part}"]) for part in ("weight", "bias")]
 
     def convolution(self, inputs: Sequence[str], name: str, block: Block, size: int) -> str:
         """Append a convolution of a block: 3x3 with a border of zeros, or 1x1 without."""
@@ -80,7 +88,7 @@ def check_opset(opset: int) -> None:
 
 
 def build_model(
-    weights: DeployedWeights | State,
+    weights: State,
     variant: Variant,
     *,
     opset: int = OPSET,
@@ -91,8 +99,8 @@ def build_model(
     """Build the ONNX model of a network.
 
     Args:
-        weights: as made by ``reparameterise`` for the same variant; or train-time arrays by their names in the
-            reference implementation, to keep the branches of the blocks.
+        weights: arrays by their names in the reference implementation: as made by ``reparameterise``; or those of
+            training, to keep the branches of the blocks.
         variant: the network.
         opset: version of the operators, 11 or newer.
         pixels: how the model normalises pixels; None for a model of normalised images.
@@ -111,19 +119,16 @@ def build_model(
     layers = Layers()
     value = INPUT_NAME if pixels is None else _normalise(layers, pixels)
     for block in variant.blocks:
-        if isinstance(weights, DeployedWeights):
-            inputs = [value, *layers.affine(block.name, weights.convolutions[block.name])]
+        deployed = f"{block.name}.{DEPLOYED_PART}"
+        if f"{deployed}.weight" in weights:
+            inputs = [value, *layers.affine(block.name, weights, deployed)]
             total = layers.convolution(inputs, f"{block.name}.conv", block, 3)
         else:
             total = _branches(layers, value, block, weights)
         value = layers.add("Relu", [total], f"{block.name}.relu")
     value = layers.add("GlobalAveragePool", [value], "pool")
     value = layers.add("Flatten", [value], "features", axis=1)
-    if isinstance(weights, DeployedWeights):
-        linear = weights.linear
-    else:
-        linear = Affine(weights["linear.weight"], weights["linear.bias"])
-    layers.add("Gemm", [value, *layers.affine("linear", linear)], "linear", OUTPUT_NAME, transB=1)
+    layers.add("Gemm", [value, *layers.affine("linear", weights, "linear")], "linear", OUTPUT_NAME, transB=1)
 
     sides = [IMAGE_CHANNELS, size, size] if pixels is None else [size, size, IMAGE_CHANNELS]
     element = TensorProto.FLOAT if pixels is None else TensorProto.UINT8
@@ -131,7 +136,7 @@ def build_model(
         layers.nodes,
         f"RepVGG-{variant.name}",
         [helper.make_tensor_value_info(INPUT_NAME, element, ["batch", *sides])],
-        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", linear.weight.shape[0]])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", weights[LINEAR_WEIGHT].shape[0]])],
         initializer=layers.constants,
     )
     operators = [helper.make_opsetid("", opset)]

@@ -9,8 +9,6 @@ are float32.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,35 +24,7 @@ State = dict[str, NDArray[np.float32]]
 """A state dict in numpy: array by name."""
 
 
-class Affine(NamedTuple):
-    """A layer's float32 weight and bias."""
-
-    weight: FloatArray
-    """Convolution: [out, in of one group, 3, 3]; linear layer: [out, in]."""
-    bias: FloatArray
-    """[out]"""
-
-
-@dataclass(frozen=True, slots=True)
-class DeployedWeights:
-    """The weights of a re-parameterised network."""
-
-    convolutions: dict[str, Affine]
-    """By block name (``stage0``, ``stage1.0``, ...), in network order."""
-    linear: Affine
-
-    @property
-    def classes(self) -> int:
-        """Outputs of the linear layer."""
-        return int(self.linear.weight.shape[0])
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum(array.size for layer in (*self.convolutions.values(), self.linear) for array in layer)
-
-
-def reparameterise(state: Mapping[str, NDArray[np.floating]], variant: Variant) -> DeployedWeights:
+def reparameterise(state: Mapping[str, NDArray[np.floating]], variant: Variant) -> State:
     """Merge the branches of every block; weights that are already in the deployed form stay as they are.
 
     Args:
@@ -62,27 +32,22 @@ def reparameterise(state: Mapping[str, NDArray[np.floating]], variant: Variant) 
         variant: the network they belong to.
 
     Returns:
-        One convolution per block, and the linear layer, float32.
+        Weight and bias of one convolution per block, and of the linear layer, in network order, by the names under
+        which the reference implementation saves the deployed form.
 
     Raises:
         ConversionError: the arrays are not the variant's; see ``Checkpoint.check``.
     """
     checkpoint = Checkpoint.recognise(state)
     checkpoint.check(variant)
-    known = checkpoint.state
-    if checkpoint.deployed:
-        convolutions = {block.name: _affine(known, f"{block.name}.{DEPLOYED_PART}") for block in variant.blocks}
-    else:
-        convolutions = {block.name: _merge(known, block) for block in variant.blocks}
-    return DeployedWeights(convolutions, _affine(known, "linear"))
+    known = dict(checkpoint.state)
+    if not checkpoint.deployed:
+        for block in variant.blocks:
+            known |= _merge(known, block)
+    return {name: known[name].astype(np.float32) for name in variant.deployed_shapes(checkpoint.classes)}
 
 
-def _affine(state: Mapping[str, NDArray[np.floating]], layer: str) -> Affine:
-    """Take a layer's weight and bias as they are in the state dict."""
-    return Affine(state[f"{layer}.weight"].astype(np.float32), state[f"{layer}.bias"].astype(np.float32))
-
-
-def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
+def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Mapping[str, NDArray[np.float64]]:
     """Compute the one convolution that equals the block's branches together."""
     dense_kernel, dense_bias = _fold(state, f"{block.name}.rbr_dense.bn", state[f"{block.name}.rbr_dense.conv.weight"])
     point_kernel, point_bias = _fold(state, f"{block.name}.rbr_1x1.bn", state[f"{block.name}.rbr_1x1.conv.weight"])
@@ -95,7 +60,8 @@ def _merge(state: Mapping[str, NDArray[np.floating]], block: Block) -> Affine:
         identity_kernel, identity_bias = _fold(state, f"{block.name}.rbr_identity", identity)
         kernel[:, :, 1, 1] += identity_kernel[:, :, 0, 0]
         bias += identity_bias
-    return Affine(kernel.astype(np.float32), bias.astype(np.float32))
+    prefix = f"{block.name}.{DEPLOYED_PART}"
+    return {f"{prefix}.weight": kernel, f"{prefix}.bias": bias}
 
 
 def _fold(

@@ -16,7 +16,7 @@ from repserve_convert.cli import convert
 from repserve_convert.errors import ConversionError
 from repserve_convert.graph import build_model, save_model
 from repserve_convert.names import to_timm
-from repserve_convert.reparameterise import DeployedWeights, reparameterise
+from repserve_convert.reparameterise import State, reparameterise
 from repserve_server.imaging.normalise import normalise
 from repserve_server.imaging.preprocessing import Preprocessing
 from support.train_networks import network_with_random_statistics, torch_logits
@@ -158,12 +158,7 @@ def test_grouped_networks_agree_in_every_form(
 def deployed_form(network: RepVGG, variant: Variant) -> dict[str, object]:
     """The state dict that the reference implementation saves after ``switch_to_deploy``."""
     weights = reparameterise({name: value.numpy() for name, value in network.state_dict().items()}, variant)
-    layers = {f"{name}.rbr_reparam": layer for name, layer in weights.convolutions.items()} | {"linear": weights.linear}
-    return {
-        f"{name}.{part}": torch.from_numpy(array)
-        for name, layer in layers.items()
-        for part, array in layer._asdict().items()
-    }
+    return {name: torch.from_numpy(array) for name, array in weights.items()}
 
 
 def in_timm(state: Mapping[str, object]) -> dict[str, object]:
@@ -225,22 +220,21 @@ def test_another_variant_is_refused_by_its_first_bad_key(a0: RepVGG, tmp_path: P
     assert line.endswith("its shapes are those of A0")
 
 
-def shifted_kernel(weights: DeployedWeights) -> DeployedWeights:
+def shifted_kernel(weights: State) -> State:
     """A kernel that looks one pixel further to the right than the network's does."""
-    weight, bias = weights.convolutions["stage2.1"]
-    weights.convolutions["stage2.1"] = weights.linear._replace(weight=np.roll(weight, 1, axis=3), bias=bias)
+    weights["stage2.1.rbr_reparam.weight"] = np.roll(weights["stage2.1.rbr_reparam.weight"], 1, axis=3)
     return weights
 
 
-def lost_bias(weights: DeployedWeights) -> DeployedWeights:
-    weights.convolutions["stage0"].bias[3] = 0
+def lost_bias(weights: State) -> State:
+    weights["stage0.rbr_reparam.bias"][3] = 0
     return weights
 
 
 @pytest.mark.parametrize("spoil", [shifted_kernel, lost_bias])
 def test_a_model_that_does_something_else_is_refused(
     digits: RepVGG,
-    spoil: Callable[[DeployedWeights], DeployedWeights],
+    spoil: Callable[[State], State],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -259,10 +253,10 @@ def test_normalisation_folded_into_the_first_kernel_is_refused(digits: RepVGG, t
     variant, guide = VARIANTS["digits"], Preprocessing()
     checkpoint = Checkpoint.recognise({name: value.numpy() for name, value in digits.state_dict().items()})
     weights = reparameterise(checkpoint.state, variant)
-    weight, bias = weights.convolutions["stage0"]
+    weight, bias = weights["stage0.rbr_reparam.weight"], weights["stage0.rbr_reparam.bias"]
     std, mean = (np.array(values, np.float32)[:, np.newaxis, np.newaxis] for values in (guide.std, guide.mean))
-    folded = weights.linear._replace(weight=weight / std, bias=bias - (weight / std * mean).sum(axis=(1, 2, 3)))
-    weights.convolutions["stage0"] = folded
+    weights["stage0.rbr_reparam.weight"] = weight / std
+    weights["stage0.rbr_reparam.bias"] = bias - (weight / std * mean).sum(axis=(1, 2, 3))
     # With mean 0 and deviation 1 the model scales pixels to 0 ... 1, and leaves the rest to the folded kernel.
     plain = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
     save_model(build_model(weights, variant, pixels=plain), tmp_path / "folded.onnx")

@@ -131,14 +131,6 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     return found
 
 
-def deployed_form(state: State) -> State:
-    """The state dict after re-parameterisation."""
-    merged = reparameterise(state, VARIANTS["digits"])
-    layers = {f"{name}.rbr_reparam": layer for name, layer in merged.convolutions.items()} | {"linear": merged.linear}
-    weights = {f"{name}.weight": layer.weight for name, layer in layers.items()}
-    return weights | {f"{name}.bias": layer.bias for name, layer in layers.items()}
-
-
 def test_pth2onnx_writes_the_model_and_drops_the_note_on_random_weights(tmp_path: Path, weights: Weights) -> None:
     target = tmp_path / "1" / "model.onnx"
     CliRunner().invoke(convert, ["random", "--variant", "digits", "--into", str(target.parent)])
@@ -207,7 +199,7 @@ def test_pth2onnx_names_the_first_bad_key_and_writes_nothing(tmp_path: Path, wei
 def test_pth2onnx_takes_the_deployed_form_and_says_what_was_compared(tmp_path: Path, weights: Weights) -> None:
     expected = tmp_path / "expected.onnx"
     assert weights.convert(expected).exit_code == 0
-    weights.state = deployed_form(weights.state)
+    weights.state = reparameterise(weights.state, VARIANTS["digits"])
     result = weights.convert(tmp_path / "model.onnx")
     assert result.exit_code == 0, result.output
     assert result.output.startswith("outputs of the file's deployed convolutions (it has no train form)")
@@ -215,7 +207,7 @@ def test_pth2onnx_takes_the_deployed_form_and_says_what_was_compared(tmp_path: P
 
 
 def test_pth2onnx_cannot_keep_branches_that_are_not_there(tmp_path: Path, weights: Weights) -> None:
-    weights.state = deployed_form(weights.state)
+    weights.state = reparameterise(weights.state, VARIANTS["digits"])
     result = weights.convert(tmp_path / "model.onnx", "--keep-branches")
     assert result.exit_code == 1
     assert "has no branches to keep" in result.output

@@ -267,7 +267,8 @@ class Schedules(RuleBasedStateMachine):
             self.harness.happen(TimerDue())
         assert self.harness.controller.exit_status is not None
         assert self.harness.launcher.alive() == []
-        assert len(list(Path("/proc/self/fd").iterdir())) == self.descriptors
+        # Fewer where the garbage collector has closed what earlier tests left to it.
+        assert len(list(Path("/proc/self/fd").iterdir())) <= self.descriptors
         for frontend, number in self.calls:
             self.harness.response(frontend, number)
 

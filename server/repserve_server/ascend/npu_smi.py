@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +22,14 @@ _PREFIX = "Ascend"
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 """Where drivers install npu-smi; a user's PATH often lacks the sbin ones."""
 _MEMORY = re.compile(r"(\d+)\s*/\s*(\d+)")
-_NO_BUS = ("NA", "N/A", "-", "")
-_ROW_CELLS = 3
-_PROCESS_CELLS = 4
+_UPPER = re.compile(r"\|\s*(?P<npu>\d+)\s+(?P<name>[^\s|]+)[^|]*\|\s*(?P<health>[^|]*?)\s*\|.")
+# A chip may be called 310: only the bus tells such an upper row from a lower one.
+_LOWER = re.compile(
+    r"\|\s*(?P<chip>\d+)(?:\s+(?P<device>\d+))?\s*\|\s*(?P<bus>[^|]*:[^|]*?|N/?A|-|)\s*\|(?P<load>[^|]+)"
+)
+_LOWER_TITLES = re.compile(r"\|\s*Chip\b[^|]*")
+_PROCESS_TITLES = re.compile(r"\|.*\bProcess id\b")
+_PROCESS = re.compile(r"\|\s*(?P<npu>\d+)(?:\s+(?P<chip>\d+))?\s*\|\s*(?P<id>\d+)\s*\|\s*(?P<name>[^|]*?)\s*\|")
 
 
 class NpuSmiError(Exception):
@@ -128,58 +134,34 @@ def read_chips(
 def parse_npu_smi(text: str) -> list[Chip]:
     """Read the output of ``npu-smi info``; lines of an unknown form are skipped."""
     chips: list[Chip] = []
-    upper: tuple[int, str, str] | None = None
+    processes: dict[tuple[int, int], list[ChipProcess]] = defaultdict(list)
+    upper: re.Match[str] | None = None
     has_device_column = in_processes = False
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.lstrip().startswith("|") else []
-        if any("Process id" in cell for cell in cells):
+    for line in map(str.strip, text.splitlines()):
+        if _PROCESS_TITLES.match(line):
             in_processes = True
         elif in_processes:
-            _add_process(chips, cells)
-        elif cells and cells[0].split()[:1] == ["Chip"]:
-            has_device_column = "Device" in cells[0].split()
-        elif upper is not None and (chip := _read_lower(cells, *upper)) is not None:
-            # Tables without the column show no number of ACL's; it counts the chips in this order.
-            chips.append(chip if has_device_column else replace(chip, device=len(chips)))
+            if row := _PROCESS.match(line):
+                processes[int(row["npu"]), int(row["chip"] or 0)].append(ChipProcess(int(row["id"]), row["name"]))
+        elif titles := _LOWER_TITLES.match(line):
+            has_device_column = "Device" in titles[0].split()
+        elif upper is not None and (lower := _LOWER.match(line)):
+            # Columns: memory, and on some chips HBM after it; then the first reads 0 / 0.
+            used, total = (_MEMORY.findall(lower["load"]) or [(None, None)])[-1]
+            chips.append(
+                Chip(
+                    npu=int(upper["npu"]),
+                    chip=int(lower["chip"]),
+                    # Tables without the column show no number of ACL's; it counts the chips in this order.
+                    device=int(lower["device"] or lower["chip"]) if has_device_column else len(chips),
+                    name=upper["name"],
+                    health=upper["health"],
+                    bus_id=lower["bus"],
+                    memory_used_mb=used and int(used),
+                    memory_total_mb=total and int(total),
+                )
+            )
             upper = None
         else:
-            upper = _read_upper(cells) or upper
-    return chips
-
-
-def _read_upper(cells: list[str]) -> tuple[int, str, str] | None:
-    words = cells[0].split() if len(cells) >= _ROW_CELLS else []
-    if len(words) < 2 or not words[0].isdigit():  # noqa: PLR2004 - number and name
-        return None
-    return int(words[0]), words[1], cells[1]
-
-
-def _read_lower(cells: list[str], npu: int, name: str, health: str) -> Chip | None:
-    words = cells[0].split() if len(cells) >= _ROW_CELLS else []
-    # A chip may be called 310: only the bus tells such an upper row from a lower one.
-    if not words or not all(word.isdigit() for word in words) or not (":" in cells[1] or cells[1] in _NO_BUS):
-        return None
-    # Columns: memory, and on some chips HBM after it; then the first reads 0 / 0.
-    memory = [(int(used), int(total)) for used, total in _MEMORY.findall(cells[2])]
-    used, total = memory[-1] if memory else (None, None)
-    return Chip(
-        npu=npu,
-        chip=int(words[0]),
-        device=int(words[-1]),
-        name=name,
-        health=health,
-        bus_id=cells[1],
-        memory_used_mb=used,
-        memory_total_mb=total,
-    )
-
-
-def _add_process(chips: list[Chip], cells: list[str]) -> None:
-    """Add a row ``NPU Chip | process id | name | memory`` to the chip of these two numbers."""
-    owner = cells[0].split() if len(cells) >= _PROCESS_CELLS else []
-    if not owner or not all(word.isdigit() for word in (*owner, cells[1])):
-        return
-    process = ChipProcess(int(cells[1]), cells[2])
-    for index, chip in enumerate(chips):
-        if chip.npu == int(owner[0]) and chip.chip == int(owner[1] if len(owner) > 1 else 0):
-            chips[index] = replace(chip, processes=(*chip.processes, process))
+            upper = _UPPER.match(line) or upper
+    return [replace(chip, processes=tuple(processes[chip.npu, chip.chip])) for chip in chips]

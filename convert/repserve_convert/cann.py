@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from repserve_convert.errors import ConversionError
-from repserve_server.ascend.installation import cann_version
+from repserve_server.ascend import installation
 
-SCRIPT_NAME = "set_env.sh"
-SYSTEM_ROOT = Path("/usr/local/Ascend")
-"""Where root installs CANN by default."""
-DEFAULT_SCRIPT = SYSTEM_ROOT / "ascend-toolkit" / SCRIPT_NAME
-HOME_VARIABLES = ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")
-"""Variables that set_env.sh sets."""
 SOURCE_SECONDS = 60.0
 
 
@@ -37,8 +31,8 @@ class Cann:
     @property
     def version(self) -> str:
         """The toolkit's version; empty where its folder does not have it."""
-        homes = [Path(self.environment[name]) for name in HOME_VARIABLES if self.environment.get(name)]
-        return next(filter(None, map(cann_version, homes)), "")
+        homes = [Path(self.environment[name]) for name in installation.HOME_VARIABLES if self.environment.get(name)]
+        return next(filter(None, map(installation.cann_version, homes)), "")
 
 
 def find_cann(folder: Path | None, environment: Mapping[str, str]) -> Cann:
@@ -59,8 +53,8 @@ def find_cann(folder: Path | None, environment: Mapping[str, str]) -> Cann:
         if atc := _atc_in_path(sourced):
             return Cann(atc, sourced, script)
         useless.append(f"{script} exists but provides no atc")
-    roots = ", ".join(str(root) for root in _roots(folder, environment))
-    looked = "; ".join([*([] if folder else ["not in PATH"]), *(useless or [f"no {SCRIPT_NAME} in or below {roots}"])])
+    places = folder or f"{installation.ASCEND_FOLDER} or ~/Ascend, nor where ASCEND_HOME_PATH points"
+    looked = "; ".join([*([] if folder else ["not in PATH"]), *(useless or [f"no set_env.sh in or below {places}"])])
     raise ConversionError(
         f"atc was not found ({looked}): install the CANN toolkit (nnrt, the runtime alone, has no atc), or name its "
         "folder with --cann; --dry-run prints the commands for another machine"
@@ -69,10 +63,8 @@ def find_cann(folder: Path | None, environment: Mapping[str, str]) -> Cann:
 
 def find_scripts(folder: Path | None, environment: Mapping[str, str]) -> list[Path]:
     """List the set_env.sh files of this machine, the likeliest first."""
-    # ascend-toolkit is the guide's; CANN 8.5 and newer install into cann.
-    places = (SCRIPT_NAME, f"ascend-toolkit/{SCRIPT_NAME}", f"cann/{SCRIPT_NAME}")
-    candidates = (root / place for root in _roots(folder, environment) for place in places)
-    return list(dict.fromkeys(path for path in candidates if path.is_file()))
+    found = installation.find_cann(environment, within=None if folder is None else str(folder.absolute()))
+    return list(dict.fromkeys(Path(cann.script) for cann in found if cann.script))
 
 
 def source_script(script: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -104,14 +96,3 @@ def source_script(script: Path, environment: Mapping[str, str]) -> dict[str, str
 def _atc_in_path(environment: Mapping[str, str]) -> Path | None:
     found = shutil.which("atc", path=environment.get("PATH", ""))
     return None if found is None else Path(found).absolute()
-
-
-def _roots(folder: Path | None, environment: Mapping[str, str]) -> Sequence[Path]:
-    """Return the folders to search. The script is beside ``latest``, which the variables name."""
-    if folder is not None:
-        roots = [folder]
-    else:
-        home = Path(environment.get("HOME", "~")).expanduser()
-        named = [Path(environment[variable]) for variable in HOME_VARIABLES if environment.get(variable)]
-        roots = [*named, SYSTEM_ROOT, home / "Ascend", home / "ascend-toolkit"]
-    return [root.parent if root.name == "latest" else root for root in roots]

@@ -12,9 +12,10 @@ import click
 
 from repserve_convert.aipp import AIPP_NAME
 from repserve_convert.atc import DEFAULT_PRECISION_MODE, PRECISION_MODES, Target, shell_form
-from repserve_convert.cann import DEFAULT_SCRIPT, find_cann, find_scripts
+from repserve_convert.cann import find_cann, find_scripts
 from repserve_convert.compilation import Compilation, compile_into_folder, plan_compilation, shown
 from repserve_convert.errors import ConversionError, reported
+from repserve_server.ascend.installation import ASCEND_FOLDER
 from repserve_server.ascend.npu_smi import NpuSmiError, read_chips
 from repserve_server.ascend.npu_smi import soc_version as chip_for_atc
 from repserve_server.process import ended_by_signals
@@ -153,7 +154,7 @@ def _print_commands(compilation: Compilation, cann_folder: Path | None) -> None:
     elif scripts:
         click.echo(f"source {shlex.quote(str(scripts[0]))}")
     else:
-        click.echo(f"source {DEFAULT_SCRIPT}  # its usual place; not on this machine")
+        click.echo(f"source {ASCEND_FOLDER}/ascend-toolkit/set_env.sh  # its usual place; not on this machine")
     folder = shlex.quote(shown(compilation.folder))
     click.echo(f"mkdir -p {folder}\ncd {folder}")
     if compilation.options.aipp:

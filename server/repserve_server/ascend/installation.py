@@ -15,7 +15,8 @@ DEFAULT_GROUP = "HwHiAiUser"
 _INSTALL_INFO = "/etc/ascend_install.info"
 _PACKAGES = ("ascend-toolkit", "cann", "nnrt", "nnae")
 """Folders of CANN's packages; ``cann`` since CANN 8.5."""
-_HOME_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
+HOME_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
+"""Set by set_env.sh."""
 _LOADER_FOLDERS = ("/lib64", "/usr/lib64", "/usr/lib", "/lib")
 _VERSION = re.compile(r"^(?:version|package_version)\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _RUNNING_VERSION = re.compile(r"^(?:toolkit|runtime)_running_version\s*=\s*\[(?:[^\]:]*:)?([^\]]+)\]", re.MULTILINE)
@@ -41,11 +42,18 @@ def below(root: Path, path: str) -> Path:
     return root / path.lstrip("/")
 
 
-def find_cann(environment: Mapping[str, str], root: Path = Path("/")) -> list[Cann]:
-    """Find the installations of CANN: first the one that the environment names, then those in the usual folders."""
-    named = [environment[name].rstrip("/") for name in _HOME_VARIABLES if environment.get(name)]
+def find_cann(environment: Mapping[str, str], root: Path = Path("/"), within: str | None = None) -> list[Cann]:
+    """Find the installations of CANN: first the one that the environment names, then those in the usual folders.
+
+    With ``within``, the absolute path of a folder, only those that are there.
+    """
+    home = environment.get("HOME", "")
+    named = [environment[name].rstrip("/") for name in HOME_VARIABLES if environment.get(name)]
+    parents = [ASCEND_FOLDER, f"{home}/Ascend", home]
+    if within is not None:
+        named, parents = [within], [within]
     homes = list(named)
-    for parent in (ASCEND_FOLDER, f"{environment.get('HOME', '')}/Ascend"):
+    for parent in parents:
         for package in _PACKAGES:
             folder = f"{parent}/{package}"
             homes.append(f"{folder}/latest" if below(root, f"{folder}/latest").exists() else folder)

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from repserve_convert import cann
 from repserve_convert.cann import find_cann, find_scripts
 from repserve_convert.errors import ConversionError
+from repserve_server.ascend import installation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ SYSTEM_PATH = "/usr/bin:/bin"
 def system_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Takes the place of root's installation."""
     root = tmp_path / "system"
-    monkeypatch.setattr(cann, "SYSTEM_ROOT", root)
+    monkeypatch.setattr(installation, "ASCEND_FOLDER", str(root))
     return root
 
 
@@ -110,14 +110,14 @@ def test_without_cann_the_message_says_where_it_was_looked_for(tmp_path: Path, s
     with pytest.raises(ConversionError) as caught:
         find_cann(None, environment(tmp_path, ASCEND_HOME_PATH=str(tmp_path / "gone")))
     message = str(caught.value)
-    for place in ("not in PATH", str(system_root), f"{tmp_path}/home/Ascend", f"{tmp_path}/gone", "--cann", "toolkit"):
+    for place in ("not in PATH", str(system_root), "~/Ascend", "ASCEND_HOME_PATH", "--cann", "toolkit"):
         assert place in message
     assert "\n" not in message
 
 
 def test_a_script_that_ends_the_shell_is_named(tmp_path: Path, system_root: Path) -> None:
-    script = system_root / "set_env.sh"
-    script.parent.mkdir()
+    script = system_root / "cann" / "set_env.sh"
+    script.parent.mkdir(parents=True)
     script.write_text("echo 'python3 is missing' >&2\nexit 3\n")
     with pytest.raises(ConversionError, match=r"set_env\.sh cannot be sourced in bash: python3 is missing"):
         find_cann(None, environment(tmp_path))

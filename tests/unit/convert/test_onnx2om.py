@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from repserve_convert import cann, onnx2om
+from repserve_convert import onnx2om
 from repserve_convert.cli import convert
+from repserve_server.ascend import installation
 from repserve_server.ascend.npu_smi import Chip, NpuSmiError
 from support.onnx2om_harness import write_model
 
@@ -23,10 +24,10 @@ CHIP = ("--soc-version", "Ascend310P3")
 @pytest.fixture(autouse=True)
 def without_cann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No CANN anywhere, whatever machine this is."""
-    monkeypatch.setattr(cann, "SYSTEM_ROOT", tmp_path / "system")
+    monkeypatch.setattr(installation, "ASCEND_FOLDER", str(tmp_path / "system"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for variable in cann.HOME_VARIABLES:
+    for variable in installation.HOME_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -53,7 +53,7 @@ PALETTE = 256
 
 
 def load(server: RunningServer, port: int, folder: Path) -> None:
-    """A closed loop, then rates; some requests that are refused among them."""
+    """Send a closed loop, then rates, with some requests that are refused."""
     options = [
         *(repserve(), "bench", "run", "--server", server.address, "--metrics-port", str(port)),
         *("--images", str(VALIDATION / "images"), "--labels", str(VALIDATION / "val_label.txt")),
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def draw_dashboard(file: Path, prometheus: RunningPrometheus, start: float, end: float) -> Image.Image:
-    """A dashboard's panels, laid out as Grafana lays them out."""
+    """Lay out a dashboard's panels as Grafana does."""
     content = json.loads(file.read_text(encoding="utf-8"))
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in content["panels"])
     figure = Figure(figsize=(COLUMNS * UNIT_INCHES[0], rows * UNIT_INCHES[1]), dpi=80, facecolor="#f4f5f5")
@@ -139,7 +139,7 @@ def draw_panel(axes: Axes, panel: dict[str, Any], answers: Sequence[Answer], sta
 
 
 def draw_stat(axes: Axes, answers: Sequence[Answer], factor: float, suffix: str) -> None:
-    """The last value, large."""
+    """Draw the last value, large."""
     values = [float(value) for _, found in answers for series in found for _, value in series["values"]]
     known = [value for value in values if not math.isnan(value)]
     text = f"{factor * known[-1]:.3g} {suffix}" if known else "no data"
@@ -148,7 +148,7 @@ def draw_stat(axes: Axes, answers: Sequence[Answer], factor: float, suffix: str)
 
 
 def draw_table(axes: Axes, answers: Sequence[Answer]) -> None:
-    """The labels and the value of each series, a line each."""
+    """Write the labels and the value of each series, one per line."""
     axes.axis("off")
     rows = [[*series["metric"].values(), series["value"][1]] for _, found in answers for series in found]
     heads = [*next(iter(answers))[1][0]["metric"], "Value"]
@@ -177,7 +177,7 @@ def draw_heatmap(axes: Axes, answers: Sequence[Answer], factor: float, suffix: s
 
 
 def legend(query: Query, series: dict[str, Any]) -> str:
-    """The name of a series, with its labels where the legend asks for them."""
+    """Name a series, with its labels where the legend has them."""
     return re.sub(r"\{\{(\w+)\}\}", lambda found: str(series["metric"].get(found[1], "")), query.legend)
 
 

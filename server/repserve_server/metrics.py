@@ -90,7 +90,7 @@ class MergedCollector(Collector):
         yield from self._sum()
 
     def samples(self, names: Collection[str]) -> list[Sample]:
-        """The series with some names as they are now: name, labels, value."""
+        """Return the current series of these names: name, labels, value."""
         return [
             Sample(sample.name, dict(sample.labels), sample.value)
             for metric in self._sum()

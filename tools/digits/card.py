@@ -96,7 +96,7 @@ def _evaluation(pictures: Sequence[Picture], logits: Sequence[NDArray[np.float32
 
 
 def model_card(trained: Evaluation, deployed: Evaluation, *, seed: int, epochs: int) -> dict[str, Any]:
-    """The card as data, to be written as JSON.
+    """Return the card as data, to be written as JSON.
 
     Args:
         trained: the train-time .pth in torch.
@@ -129,7 +129,7 @@ def model_card(trained: Evaluation, deployed: Evaluation, *, seed: int, epochs: 
 
 
 def card_text(card: dict[str, Any]) -> str:
-    """The card for people, in Markdown."""
+    """Write the card for people, in Markdown."""
     mistakes = card["images"] - card["correct"]
     return f"""# repvgg_digits
 

@@ -60,7 +60,7 @@ class Caller:
             future.set_result(reply.response)
 
     def close(self) -> None:
-        """The other side is gone: calls to it fail."""
+        """Fail all calls, since the other side is gone."""
         self._closed = True
         for future in self._calls.values():
             if not future.done():
@@ -68,7 +68,7 @@ class Caller:
 
 
 def attempt(request: AnyRequest, step: Callable[[], ResultT]) -> ResultT | Failure:
-    """A step of what a request asks for; an error is a response too, and one that nobody expects is logged."""
+    """Do a step of a request; an error becomes its response, and an unexpected one is logged too."""
     failure: RepServeError
     try:
         return step()

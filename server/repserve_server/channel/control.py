@@ -54,7 +54,7 @@ class ControlChannel(Generic[IncomingT]):
         self._begun_descriptors: list[int] = []
 
     def fileno(self) -> int:
-        """The file descriptor, for a selector."""
+        """Return the file descriptor, for a selector."""
         return self.socket.fileno()
 
     @property
@@ -82,7 +82,7 @@ class ControlChannel(Generic[IncomingT]):
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as the other end takes it.
+        """Send the backlog, as far as the other end takes it.
 
         Raises:
             LinkClosedError: the other end is gone.
@@ -99,7 +99,7 @@ class ControlChannel(Generic[IncomingT]):
             _close(descriptors)
 
     def receive(self) -> Received[IncomingT] | None:
-        """The next message, or None when none waits (never None on a blocking channel).
+        """Return the next message, or None if there is none yet (never None on a blocking channel).
 
         Raises:
             LinkClosedError: the other end is gone.

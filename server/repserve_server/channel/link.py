@@ -25,7 +25,7 @@ class Link:
         self._backlog: deque[bytes] = deque()
 
     def fileno(self) -> int:
-        """The file descriptor, for a selector."""
+        """Return the file descriptor, for a selector."""
         return self.socket.fileno()
 
     @property

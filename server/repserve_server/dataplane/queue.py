@@ -114,7 +114,7 @@ class ModelQueue:
         await self._admission.empty()
 
     async def run(self, slots: Sequence[int], call: Call) -> list[ImageScores]:
-        """Have the images in these admitted slots run; the slots are given back by and by.
+        """Have the images in these admitted slots run; each slot is given back with its answer.
 
         Cancelling this call takes images that still wait out of the workers' queues.
 

@@ -126,7 +126,7 @@ class Catalogue:
         return any(version.serves for version in self._loaded(name))
 
     def _wanted(self, name: str) -> tuple[VersionFolder, ...] | None:
-        """The versions that are to be served; None if the folder cannot be read, so that nothing changes."""
+        """Return the versions to serve; None if the folder cannot be read, so that nothing changes."""
         folder = self._folders.get(name)
         if folder is None or name in self._held:
             return ()

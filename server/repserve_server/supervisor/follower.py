@@ -27,7 +27,7 @@ class NothingToServeError(Exception):
 
 
 def read_repository(settings: Settings) -> list[ModelFolder]:
-    """The models that the server may serve.
+    """Choose the models that the server may serve.
 
     Raises:
         NothingToServeError: there is none, or one is missing that the settings name.
@@ -43,7 +43,7 @@ def read_repository(settings: Settings) -> list[ModelFolder]:
 
 
 def held_at_start(folders: Sequence[ModelFolder], settings: Settings) -> list[str]:
-    """The models that only a client's request loads: in the mode ``explicit``, those that the settings do not name."""
+    """Return the models that load on request only: in the mode ``explicit``, those that the settings do not name."""
     if settings.model_control_mode != "explicit" or not settings.model:
         return []
     return [folder.name for folder in folders if folder.name not in settings.model]

@@ -105,7 +105,7 @@ class Frontend(KeptProcess):
         )
 
     def take_started(self) -> None:
-        """It listens; it could not answer before."""
+        """Note that it listens; it could not answer before."""
         self.in_service_since = self.context.clock()
         if self.requested_at is not None:
             self.requested_at = self.in_service_since
@@ -167,7 +167,7 @@ class Frontend(KeptProcess):
             self._send(RetireRevision(revision=version.revision))
 
     def take_retired(self, revision: int) -> None:
-        """It has answered all that it had taken for a version."""
+        """Note that it has answered everything it had admitted for a version."""
         self._retiring.discard(revision)
         os.close(self.areas.pop(revision))
 

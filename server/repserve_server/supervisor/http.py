@@ -100,5 +100,5 @@ class OperatorServer:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """What is not HTTP is answered with 400; it is no failure of the server's."""
+    """Leave out of the log what is not HTTP: it is answered with 400, and no failure of the server."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -133,11 +133,11 @@ class KeptProcess(ABC):
 
     @abstractmethod
     def first_message(self) -> Message:
-        """What a new process is to do."""
+        """Return the message that tells a new process what to do."""
 
     @abstractmethod
     def describe_hang(self, seconds: float) -> str:
-        """What it was doing when it hung."""
+        """Say what it was doing when it hung."""
 
     def keep(self) -> None:
         """Start, stop or kill the process, as is wanted and due; safe to call at any time."""
@@ -178,7 +178,7 @@ class KeptProcess(ABC):
         logger.error("%s; starting it again in %.1f s", why, delay)
 
     def exited(self, returncode: int) -> None:
-        """Take that the process has ended: it is started again, by and by, if it is to run."""
+        """Note that the process has ended; if it is wanted, it is restarted after the back-off."""
         if self.child is None:
             return
         child, served = self.child, self._served_seconds()
@@ -224,7 +224,7 @@ class KeptProcess(ABC):
 
 
 def describe_exit(returncode: int | None) -> str:
-    """An exit status in words."""
+    """Put an exit status into words."""
     if returncode is not None and returncode < 0:
         return f"was ended by {signal.Signals(-returncode).name}"
     if returncode == DEVICE_FAILED:

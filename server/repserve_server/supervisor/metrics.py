@@ -93,12 +93,12 @@ class ServerMetrics:
         self.children.update(process, snapshot)
 
     def forget(self, process: str, pid: int) -> None:
-        """A process has ended: keep its totals, drop its gauges."""
+        """Keep the totals of a process that has ended, and drop its gauges."""
         self.children.end(process)
         self.processes.end(pid)
 
     def forget_version(self, model: str, version: str) -> None:
-        """A version is served no more: drop its series, which would only become more and more."""
+        """Drop the series of a version that is no longer served, so that they do not pile up."""
         self.children.forget({"model": model, "version": version})
 
 
@@ -154,7 +154,7 @@ class ProcessCollector(Collector):
         self._live[pid] = role
 
     def end(self, pid: int) -> None:
-        """A process has ended: keep the CPU time it was last seen with."""
+        """Keep the last CPU time of a process that has ended."""
         role = self._live.pop(pid)
         self._ended[role] = self._ended.get(role, 0.0) + self._seen.pop(pid, 0.0)
 

@@ -49,7 +49,7 @@ class ModelSource:
         return [(device, index) for device in devices for index in range(instances)]
 
     def load_message(self, device: str, index: int, log_level: LogLevel, threads: int) -> LoadWorker:
-        """The message that tells a new worker process what to load."""
+        """Return the message that tells a new worker what to load."""
         config, settings = self.folder.config, self.settings
         return LoadWorker(
             identity=Identity(
@@ -76,6 +76,6 @@ class ModelSource:
 
 
 def worker_threads(settings: Settings) -> int:
-    """A worker's share of the CPUs."""
+    """Return a worker's share of the CPUs."""
     on_cpu = sum(device == "cpu" for device in settings.device) * settings.instance_count
     return max(1, available_cpus() // max(1, on_cpu))

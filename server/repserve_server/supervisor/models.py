@@ -111,7 +111,7 @@ class ModelVersion:
             worker.keep()
 
     def take_ready(self, worker: Worker, ready: WorkerReady) -> None:
-        """A worker of it has loaded the model; all workers of a model share slots, and must read them alike."""
+        """Note that a worker has loaded the model; all its workers share slots and must agree on their layout."""
         if self.interface and ready.interface != self.interface:
             worker.failure = f"it takes or gives {ready.interface}, and the model's first worker {self.interface}"
             logger.error("%s cannot serve: %s", worker.label, worker.failure)
@@ -126,12 +126,12 @@ class ModelVersion:
                     other.try_again()
 
     def take_failure(self, worker: Worker, reason: str) -> None:
-        """A worker of it cannot load the model."""
+        """Note that a worker cannot load the model."""
         worker.reported = reason
         logger.error("%s cannot serve: %s", worker.label, reason)
 
     def take_exit(self, worker: Worker, returncode: int) -> None:
-        """A worker of it has ended.
+        """Note that a worker has ended.
 
         A version that was never served is given up for a reason that its worker knows, or after several crashes. One
         that was served is tried for ever: the reason may pass, such as a device that another process holds.
@@ -148,14 +148,14 @@ class ModelVersion:
         worker.exited(returncode)
 
     def layout(self, slots: int) -> SlotLayout | None:
-        """The layout of its slot areas, known once a worker was ready."""
+        """Return the layout of its slot areas, known once a worker was ready."""
         if self.interface is None:
             return None
         taken = self.interface.input
         return SlotLayout(slots=slots, shape=taken.shape, dtype=taken.dtype, classes=self.interface.classes)
 
     def describe(self) -> ModelInfo:
-        """The description that frontends get."""
+        """Describe it to frontends."""
         interface, config = self.interface, self.source.folder.config
         return ModelInfo(
             name=self.name,

@@ -62,5 +62,5 @@ def join_address(host: str, port: int) -> str:
 
 
 def client_host(host: str) -> str:
-    """An address that a client on this machine can use to reach a server that listens on ``host``."""
+    """Return the address by which a client on this machine reaches a server that listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound

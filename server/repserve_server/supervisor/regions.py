@@ -59,7 +59,7 @@ class RegionTable:
         return lambda: self._response(names, deadline)
 
     def take_reply(self, frontend: Frontend, reply: Reply) -> None:
-        """A frontend has opened or closed a region, or could not."""
+        """Note whether a frontend could open or close a region."""
         name, region = frontend.calls.pop(reply.number)
         if isinstance(reply.response, Failure) and self._context.wanted.regions.get(name) is region:
             self._failures[name] = reply.response

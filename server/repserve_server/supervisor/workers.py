@@ -68,14 +68,14 @@ class Worker(KeptProcess):
 
     @override
     def describe_hang(self, seconds: float) -> str:
-        """A hang in loading is also the reason why the model cannot be served."""
+        """Say so; a hang while loading is also the reason why the model cannot be served."""
         if self.ready is not None:
             return ", in a run on the device"
         self.reported = f"it was still loading its model after {seconds:.0f} s (load_timeout_seconds)"
         return ", in loading its model"
 
     def serve(self, ready: WorkerReady) -> None:
-        """It takes images from now on."""
+        """Note that it takes images from now on."""
         self.ready, self.in_service_since = ready, self.context.clock()
         self.failed_loads = 0
 
@@ -90,7 +90,7 @@ class Worker(KeptProcess):
         self.last_failure = self.reported or ended
 
     def try_again(self) -> None:
-        """It was given up, and gets another chance."""
+        """Give it another chance after it was given up."""
         self.failure = ""
         self.start_after(self._backoff.next_delay(), f"{self.label} was given up")
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @web.middleware
 async def refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a page of another site sends: whoever opens it must not unload models by that.
+    """Refuse what a page of another site sends: opening it must not unload models.
 
     Browsers say where a request comes from, in Sec-Fetch-Site or at least in Origin; other clients send neither. This
     does not help against a name that is made to point here (DNS rebinding): that takes a proxy that checks Host.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import codecs
 import os
 import re
-import selectors
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 from repserve_convert.aipp import AIPP_NAME
 from repserve_convert.atc_failures import explain_failure
@@ -154,49 +153,36 @@ def _run(
     command: Sequence[str], cann: Cann, folder: Path, time_limit: float, write: Callable[[str], None]
 ) -> tuple[int | None, str]:
     """Return the exit status, None if the time was up, and the end of the log."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=dict(cann.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        # A process group, since atc compiles operators in child processes, which must end with it.
-        start_new_session=True,
-    )
-    log = ""
-    try:
-        for text in _read_until_end(process, time.monotonic() + time_limit):
-            write(text)
-            log = (log + text)[-LOG_CHARACTERS:]
-        if not log.endswith("\n"):
-            write("\n")  # atc's dots, where it ends while it works
-        in_time = _has_ended(process)
-    finally:
-        # The process id stays taken until the process is waited for, so the group is still atc's.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(_KILL_SECONDS)
-        cast("IO[bytes]", process.stdout).close()
-    return (process.returncode if in_time else None), log
-
-
-def _read_until_end(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
-    """Yield what a process prints until it has ended, or until the deadline.
-
-    A compiler that it left behind may hold the pipe open, so this does not wait for the end of the file.
-    """
-    stream = cast("IO[bytes]", process.stdout).fileno()
+    log, ended = "", False
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while (remaining := deadline - time.monotonic()) > 0:
-            if selector.select(min(remaining, _LOOK_SECONDS)):
-                data = os.read(stream, 65536)
-                yield decoder.decode(data, final=not data)
-                if not data:
-                    selector.unregister(stream)
-            elif _has_ended(process):
-                return
+    deadline = time.monotonic() + time_limit
+    # A file, since the end of a pipe may not come: a compiler that atc left behind may hold it open.
+    with tempfile.NamedTemporaryFile() as output, Path(output.name).open("rb") as printed:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(cann.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A process group, since atc compiles operators in child processes, which must end with it.
+            start_new_session=True,
+        )
+        try:
+            while not ended and time.monotonic() < deadline:
+                ended = _has_ended(process)  # first, so that what it printed at the end is read
+                text = decoder.decode(printed.read(), final=ended)
+                write(text)
+                log = (log + text)[-LOG_CHARACTERS:]
+                if not ended:
+                    time.sleep(_LOOK_SECONDS)
+            if not log.endswith("\n"):
+                write("\n")  # atc's dots, where it ends while it works
+        finally:
+            # The process id stays taken until the process is waited for, so the group is still atc's.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(_KILL_SECONDS)
+    return (process.returncode if ended else None), log
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repserve_convert.errors import ConversionError
-
 BASE_WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages at multiplier 1."""
 IMAGE_CHANNELS = 3
@@ -168,15 +166,3 @@ VARIANTS = {
     )
 }
 """The known variants by name."""
-
-
-def find_variant(name: str) -> Variant:
-    """Look up a variant by name, ignoring case.
-
-    Raises:
-        ConversionError: there is none of that name; the message lists the variants.
-    """
-    for known, variant in VARIANTS.items():
-        if known.lower() == name.lower():
-            return variant
-    raise ConversionError(f"unknown RepVGG variant {name!r}: expected one of {', '.join(VARIANTS)}")

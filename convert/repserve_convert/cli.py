@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from repserve_convert.architecture import find_variant
+from repserve_convert.architecture import VARIANTS
 from repserve_convert.errors import ConversionError, reported, require
 from repserve_convert.onnx2om import onnx2om
 from repserve_convert.pth2onnx import VARIANT, pth2onnx
@@ -46,7 +46,7 @@ def random(variant: str, seed: int, classes: int, folder: Path) -> None:
     require("onnx")  # before the note, which must not describe a model that could not be made
     from repserve_convert.graph import build_model, save_model
 
-    chosen = find_variant(variant)
+    chosen = VARIANTS[variant]
     text = random_weights_note(chosen.name, classes, seed)
     write_whole(note, text.encode())
     weights = reparameterise(random_state(chosen, classes, seed), chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from repserve_convert.architecture import DEPLOYED_PART, VARIANTS, Variant, find_variant
+from repserve_convert.architecture import DEPLOYED_PART, VARIANTS, Variant
 from repserve_convert.checkpoint import Checkpoint
 from repserve_convert.errors import ConversionError
 
@@ -18,11 +18,11 @@ def choose_variant(checkpoint: Checkpoint, name: str | None) -> Variant:
 
     Args:
         checkpoint: the file's arrays.
-        name: of a variant; None to detect it by the shapes.
+        name: of one of ``VARIANTS``; None to detect it by the shapes.
 
     Raises:
-        ConversionError: there is no variant of that name, or the file does not hold it or, without a name, any. If
-            it is close to one, the message names the first key, in network order, that does not fit.
+        ConversionError: the file does not hold it or, without a name, any. If it is close to one, the message names
+            the first key, in network order, that does not fit.
     """
     if name is None:
         variant = _detect(checkpoint)
@@ -31,7 +31,7 @@ def choose_variant(checkpoint: Checkpoint, name: str | None) -> Variant:
         except ConversionError as error:
             raise ConversionError(f"the nearest RepVGG variant is {variant.name}: {error}") from error
         return variant
-    variant = find_variant(name)
+    variant = VARIANTS[name]
     try:
         checkpoint.check(variant)
     except ConversionError as error:

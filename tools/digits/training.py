@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from digits.preprocessing import GUIDE, crop_picture
-from repserve_convert.architecture import find_variant
+from repserve_convert.architecture import VARIANTS
 from repserve_convert.train_network import RepVGG
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from digits.pictures import Picture
 
-VARIANT = find_variant("digits")
+VARIANT = VARIANTS["digits"]
 CLASSES = 10
 BATCH_SIZE = 64
 LEARNING_RATE = 4e-3

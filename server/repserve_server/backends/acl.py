@@ -168,7 +168,7 @@ def _check_compiled(folder: Path, compiled: CompiledFolder, options: BackendOpti
         chips = {soc_version(chip.name) for chip in read_chips()}
     except NpuSmiError:
         return  # in a container without npu-smi: a wrong chip shows when the model is loaded
-    if chips and compiled.soc_version not in chips:
+    if compiled.soc_version not in chips:
         raise BackendError(
             f"{folder} was compiled for {compiled.soc_version}, and this machine has {', '.join(sorted(chips))}: run "
             f"repserve convert onnx2om with --soc-version {min(chips)}"

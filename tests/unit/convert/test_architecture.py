@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from repserve_convert.architecture import IMAGE_SIZE, VARIANTS, Block, Variant, find_variant
-from repserve_convert.errors import ConversionError
+from repserve_convert.architecture import IMAGE_SIZE, VARIANTS, Block, Variant
 
 # Tables 4 and 5 of the RepVGG paper, which are table.PNG in the authors' repository: millions of deployed parameters
 # (cut off after two places), billions of multiply-accumulates (rounded to one).
@@ -129,9 +128,3 @@ def test_deployed_arrays_have_the_names_of_the_reference() -> None:
 
 def test_digits_network_is_small() -> None:
     assert multiply_accumulates(VARIANTS["digits"], 10) < 40e6
-
-
-def test_variants_are_found_in_any_case_and_unknown_ones_listed() -> None:
-    assert find_variant("b0") is VARIANTS["B0"]
-    with pytest.raises(ConversionError, match=r"'C7'.*A0, A1"):
-        find_variant("C7")

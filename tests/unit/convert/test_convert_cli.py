@@ -131,6 +131,14 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     return found
 
 
+def test_variants_are_found_in_any_case_and_unknown_ones_listed(tmp_path: Path) -> None:
+    arguments = ["random", "--classes", "2", "--into", str(tmp_path / "1"), "--variant"]
+    assert "RepVGG-digits" in CliRunner().invoke(convert, [*arguments, "DIGITS"]).output
+    result = CliRunner().invoke(convert, [*arguments, "C7"])
+    assert result.exit_code == 2
+    assert "'C7' is not one of 'a0', 'a1'" in result.output
+
+
 def test_pth2onnx_writes_the_model_and_drops_the_note_on_random_weights(tmp_path: Path, weights: Weights) -> None:
     target = tmp_path / "1" / "model.onnx"
     CliRunner().invoke(convert, ["random", "--variant", "digits", "--into", str(target.parent)])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from repserve_server.ascend.commands import CommandResult, CommandTimeoutError
 from repserve_server.doctor.machine import Machine
 from support import fakes
 
@@ -44,10 +44,12 @@ CPU_BFLOAT16 = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512_vnni avx
 class FakeCommands:
     """Runs nothing, answers by a command's name; ``asked`` has what was to be run."""
 
-    results: dict[str, CommandResult | Exception] = field(default_factory=dict)
+    results: dict[str, subprocess.CompletedProcess[str] | Exception] = field(default_factory=dict)
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
-    def __call__(self, command: Sequence[str], timeout: float, environment: Mapping[str, str]) -> CommandResult:
+    def __call__(
+        self, command: Sequence[str], timeout: float, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         del timeout, environment
         self.asked.append(tuple(command))
         result = self.results[Path(command[0]).name if "npu-smi" in command[0] else command[-2]]
@@ -58,9 +60,16 @@ class FakeCommands:
 
 IMPORTER = "repserve_server.ascend.packages"
 """The module that imports aclruntime, by which FakeCommands knows its command."""
-NOT_INSTALLED = CommandResult(0, '{"found": "aclruntime is not installed", "advice": "install it"}')
-INSTALLED = CommandResult(0, '{"found": "aclruntime 0.0.2, ais_bench 0.0.2", "advice": ""}')
-HANG = CommandTimeoutError("too long")
+
+
+def ended(status: int, output: str, errors: str = "") -> subprocess.CompletedProcess[str]:
+    """How a command ended."""
+    return subprocess.CompletedProcess([], status, output, errors)
+
+
+NOT_INSTALLED = ended(0, '{"found": "aclruntime is not installed", "advice": "install it"}')
+INSTALLED = ended(0, '{"found": "aclruntime 0.0.2, ais_bench 0.0.2", "advice": ""}')
+HANG = subprocess.TimeoutExpired("command", 60)
 
 
 def write(root: Path, path: str, text: str = "", mode: int = 0o644) -> None:
@@ -122,6 +131,6 @@ def npu_machine(root: Path, table: str = TABLE_310P, **fields: object) -> Machin
             "ASCEND_OPP_PATH": f"{TOOLKIT}/latest/opp",
         },
         "group_ids": frozenset({USER, GROUP}),
-        "run": FakeCommands({"npu-smi": CommandResult(0, table), IMPORTER: INSTALLED}),
+        "run": FakeCommands({"npu-smi": ended(0, table), IMPORTER: INSTALLED}),
     }
     return empty_machine(root, **(chosen | fields))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repserve_server.ascend.commands import CommandTimeoutError, RunCommand, run_bounded
+from repserve_server.ascend.commands import RunCommand, run_bounded
 from repserve_server.ascend.installation import below
 
 NPU_SMI_SECONDS = 10.0
@@ -120,13 +121,13 @@ def read_chips(
         done = run([command, "info"], timeout, variables)
     except OSError as error:
         raise NpuSmiError(f"{command} cannot be started: {error}") from error
-    except CommandTimeoutError as error:
+    except subprocess.TimeoutExpired as error:
         raise NpuSmiHangError(f"npu-smi info did not finish within {timeout:.0f} s: the driver hangs") from error
-    chips = parse_npu_smi(done.output) if done.status == 0 else []
+    chips = parse_npu_smi(done.stdout) if done.returncode == 0 else []
     if not chips:
         # What counts comes last: "DrvMngGetConsoleLogLevel failed" is followed by the error of the driver's library.
-        lines = (done.errors or done.output).strip().splitlines()
-        how = "shows no chip" if done.status == 0 else f"failed with status {done.status}"
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        how = "shows no chip" if done.returncode == 0 else f"failed with status {done.returncode}"
         raise NpuSmiError(f"npu-smi info {how}: {lines[-1].strip() if lines else 'no output'}")
     return chips
 

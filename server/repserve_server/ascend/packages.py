@@ -11,11 +11,12 @@ import importlib.metadata
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from repserve_server.ascend.commands import CommandTimeoutError, RunCommand, run_bounded
+from repserve_server.ascend.commands import RunCommand, run_bounded
 from repserve_server.process import become_child
 
 IMPORT_SECONDS = 60.0
@@ -58,12 +59,12 @@ def try_import(
         done = run(
             [sys.executable, "-P", "-m", "repserve_server.ascend.packages", str(os.getpid())], timeout, environment
         )
-    except CommandTimeoutError:
+    except subprocess.TimeoutExpired:
         return ImportOutcome(f"the import did not finish within {timeout:.0f} s: the driver hangs", advice)
-    if done.status == 0:
-        return ImportOutcome(**json.loads(done.output))
-    how = f"by {signal.Signals(-done.status).name}" if done.status < 0 else f"with status {done.status}"
-    lines = done.errors.strip().splitlines()
+    if done.returncode == 0:
+        return ImportOutcome(**json.loads(done.stdout))
+    how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with status {done.returncode}"
+    lines = done.stderr.strip().splitlines()
     return ImportOutcome(f"the import ended {how}{f' ({lines[-1].strip()})' if lines else ''}", advice)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repserve_server.ascend.commands import CommandResult
 from repserve_server.ascend.npu_smi import (
     Chip,
     ChipProcess,
@@ -20,7 +20,7 @@ from repserve_server.ascend.npu_smi import (
     read_chips,
     soc_version,
 )
-from support.doctor_machines import HANG, TABLE_310P, FakeCommands, write
+from support.doctor_machines import HANG, TABLE_310P, FakeCommands, ended, write
 from support.npu_smi_tables import TABLE_310, TABLE_910B
 
 TABLE_TWO_CHIPS = """\
@@ -102,13 +102,13 @@ def test_the_chips_name_is_what_atc_takes(name: str, expected: str) -> None:
     assert soc_version(name) == expected
 
 
-def read(root: Path, result: CommandResult | Exception) -> list[Chip]:
+def read(root: Path, result: CompletedProcess[str] | Exception) -> list[Chip]:
     write(root, "/usr/local/sbin/npu-smi", mode=0o755)
     return read_chips(environment={"PATH": "/usr/bin"}, root=root, run=FakeCommands({"npu-smi": result}))
 
 
 def test_npu_smi_is_found_outside_a_users_path(tmp_path: Path) -> None:
-    assert len(read(tmp_path, CommandResult(0, TABLE_310P))) == 1
+    assert len(read(tmp_path, ended(0, TABLE_310P))) == 1
 
 
 def test_the_one_in_path_comes_first(tmp_path: Path) -> None:
@@ -131,21 +131,21 @@ def test_a_hanging_npu_smi_is_said(tmp_path: Path) -> None:
     ("result", "message"),
     [
         (
-            CommandResult(
-                255, "DrvMngGetConsoleLogLevel failed. (ret=4)\ndcmi module initialize failed. ret is -8005\n"
-            ),
+            ended(255, "DrvMngGetConsoleLogLevel failed. (ret=4)\ndcmi module initialize failed. ret is -8005\n"),
             "failed with status 255: dcmi module initialize failed. ret is -8005",
         ),
         (
-            CommandResult(127, "", "npu-smi: libdcmi.so: cannot open shared object file\n"),
+            ended(127, "", "npu-smi: libdcmi.so: cannot open shared object file\n"),
             "status 127: npu-smi: libdcmi",
         ),
-        (CommandResult(0, "+---+\n"), "shows no chip: \\+---\\+"),
-        (CommandResult(1, ""), "no output"),
-        (CommandResult(1, TABLE_310P, "lost a chip"), "status 1: lost a chip"),
+        (ended(0, "+---+\n"), "shows no chip: \\+---\\+"),
+        (ended(1, ""), "no output"),
+        (ended(1, TABLE_310P, "lost a chip"), "status 1: lost a chip"),
         (PermissionError(13, "Permission denied"), "cannot be started: .*Permission denied"),
     ],
 )
-def test_why_npu_smi_tells_no_chips_is_said(tmp_path: Path, result: CommandResult | Exception, message: str) -> None:
+def test_why_npu_smi_tells_no_chips_is_said(
+    tmp_path: Path, result: CompletedProcess[str] | Exception, message: str
+) -> None:
     with pytest.raises(NpuSmiError, match=message):
         read(tmp_path, result)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from repserve_server.ascend.commands import CommandResult
 from repserve_server.doctor.ascend import check_ascend, survey_chips
 from repserve_server.doctor.check import Check, Status, can_serve
 from repserve_server.doctor.machine import Machine
@@ -21,6 +21,7 @@ from support.doctor_machines import (
     USER,
     FakeCommands,
     empty_machine,
+    ended,
     npu_machine,
     remove,
     write,
@@ -89,10 +90,10 @@ def leave_group(_: Path, machine: Machine) -> Machine:
 
 
 def show(table: str) -> Fault:
-    return lambda _, machine: replace(machine, run=FakeCommands({"npu-smi": CommandResult(0, table)}))
+    return lambda _, machine: replace(machine, run=FakeCommands({"npu-smi": ended(0, table)}))
 
 
-def answer(result: CommandResult | Exception) -> Fault:
+def answer(result: CompletedProcess[str] | Exception) -> Fault:
     return lambda _, machine: replace(machine, run=FakeCommands({"npu-smi": result}))
 
 
@@ -134,7 +135,7 @@ FAULTS = [
     ),
     (leave_group, "user group", Status.WARNING, "may be used anyway", "usermod -aG HwHiAiUser $USER"),
     (take_away("/usr/local/sbin/npu-smi"), "npu-smi", Status.WARNING, "npu-smi was not found", "/usr/local/dcmi"),
-    (answer(CommandResult(1, "", "ret is -8005")), "npu-smi", Status.WARNING, "ret is -8005", "as root on the host"),
+    (answer(ended(1, "", "ret is -8005")), "npu-smi", Status.WARNING, "ret is -8005", "as root on the host"),
     (answer(HANG), "npu-smi", Status.PROBLEM, "the driver hangs", "restart the machine"),
     (show(TABLE_310P.replace("OK   ", "Alarm")), "device npu:0", Status.WARNING, "health Alarm", "-t health -i 224"),
     (show(TABLE_310P.replace("OK      ", "Critical")), "device npu:0", Status.PROBLEM, "health Critical", "dmesg"),

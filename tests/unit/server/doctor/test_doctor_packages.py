@@ -5,19 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from repserve_server.ascend.commands import CommandResult
 from repserve_server.ascend.packages import ImportOutcome, describe_import_error, try_import
 from repserve_server.backends.acl_errors import explain_import_error
 from repserve_server.doctor.check import Status
 from repserve_server.doctor.packages import check_python, check_runtime, check_vendor_packages
 from repserve_server.settings import Settings
-from support.doctor_machines import HANG, IMPORTER, INSTALLED, FakeCommands, npu_machine
+from support.doctor_machines import HANG, IMPORTER, INSTALLED, FakeCommands, ended, npu_machine
 
 
-def outcome(result: CommandResult | Exception) -> ImportOutcome:
+def outcome(result: CompletedProcess[str] | Exception) -> ImportOutcome:
     return try_import({}, run=FakeCommands({IMPORTER: result}))
 
 
@@ -49,12 +49,12 @@ def test_an_import_error_says_what_to_install(error: ImportError, found: str, ad
 @pytest.mark.parametrize(
     ("result", "found"),
     [
-        (CommandResult(-11, "", "aclInit\n"), "the import ended by SIGSEGV (aclInit)"),
-        (CommandResult(1, "", "Traceback\nRuntimeError: torn\n"), "ended with status 1 (RuntimeError: torn)"),
+        (ended(-11, "", "aclInit\n"), "the import ended by SIGSEGV (aclInit)"),
+        (ended(1, "", "Traceback\nRuntimeError: torn\n"), "ended with status 1 (RuntimeError: torn)"),
         (HANG, "did not finish within 60 s: the driver hangs"),
     ],
 )
-def test_an_import_that_crashes_or_hangs_is_a_problem(result: CommandResult | Exception, found: str) -> None:
+def test_an_import_that_crashes_or_hangs_is_a_problem(result: CompletedProcess[str] | Exception, found: str) -> None:
     check = check_vendor_packages(outcome(result))
     assert (check.status, found in check.found, "import aclruntime" in check.advice) == (Status.PROBLEM, True, True)
 

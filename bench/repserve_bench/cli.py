@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from repserve_bench.arrivals import Arrivals
-from repserve_bench.command import INTERRUPTED, measuring
+from repserve_bench.command import INTERRUPTED, gathered, measuring
 from repserve_bench.compare import compare as compare_reports
 from repserve_bench.compare import comparison_table, describe_noise
 from repserve_bench.guide_table import guide_tables
@@ -91,6 +91,7 @@ bench.add_command(mlperf)
     help="Serve Prometheus metrics on this port during the run (0 picks a free one).",
 )
 @click.option("--pushgateway", help="Push the metrics to this Prometheus Pushgateway (URL) at the end.")
+@gathered("outputs", Outputs)
 @measuring
 def run(
     console: Console,
@@ -105,12 +106,7 @@ def run(
     until_stable: bool,
     retry: bool | None,
     reference: Path | None,
-    output: Path,
-    html: Path | None,
-    markdown: Path | None,
-    predictions: Path | None,
-    metrics_port: int | None,
-    pushgateway: str | None,
+    outputs: Outputs,
 ) -> int:
     """Replay images through a server and report throughput, latency and accuracy.
 
@@ -135,7 +131,6 @@ def run(
         until_stable=until_stable,
         retries=retry if retry is not None else rate is None,
     )
-    outputs = Outputs(output, html, markdown, predictions, metrics_port, pushgateway)
     found = replay(prepared.dataset, settings, prepared.model, console, outputs=outputs, reference=known)
     if found.result.interrupted:
         return INTERRUPTED
@@ -165,17 +160,12 @@ def run(
 @click.option("--precision", help="Precision on the device: auto, f32 or bf16.")
 @click.option("--output", type=OUTPUT_FILE, help="Also write the rows as JSON.")
 @click.option("--markdown", type=OUTPUT_FILE, help="Also write the table as Markdown.")
+@gathered("settings", TableSettings)
 @measuring
 def table(
     console: Console,
     *,
-    model_repository: Path,
-    model: str,
-    devices: tuple[str, ...],
-    images: Path | None,
-    labels: Path | None,
-    seconds: float,
-    precision: str | None,
+    settings: TableSettings,
     output: Path | None,
     markdown: Path | None,
 ) -> int:
@@ -183,17 +173,8 @@ def table(
 
     Starts a server for each measurement. Simulated devices are marked SIMULATED.
     """
-    if labels is not None and images is None:
+    if settings.labels is not None and settings.images is None:
         raise click.UsageError("--labels needs --images: the bundled images do not belong to this model")
-    settings = TableSettings(
-        model_repository=model_repository,
-        model=model,
-        devices=devices,
-        images=images,
-        labels=labels,
-        seconds=seconds,
-        precision=precision,
-    )
     result = measure_table(settings, console)
     if output is not None:
         write_json(output, result.to_json())

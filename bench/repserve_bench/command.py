@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 from rich.console import Console
@@ -48,7 +49,15 @@ def measuring(command: Callable[Concatenate[Console, P], int]) -> Callable[P, No
     return wrapper
 
 
-def print_error(error: str, console: Console) -> None:
-    """Print why a series of measurements is not whole, if there is a reason."""
-    if error:
-        console.print(f"Ended early: {error}", highlight=False, soft_wrap=True, style="bold red")
+def gathered(name: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command those of its options that are fields of a dataclass as one argument, an object of that class."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def gather(**arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
+            given = {field.name: arguments.pop(field.name) for field in fields(kind) if field.name in arguments}
+            command(**{name: kind(**given)}, **arguments)
+
+        return gather
+
+    return decorate

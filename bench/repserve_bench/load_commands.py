@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from repserve_bench.command import INTERRUPTED, measuring, print_error
+from repserve_bench.command import INTERRUPTED, measuring
 from repserve_bench.html.page import write_report
 from repserve_bench.load_options import SECONDS, load_options, prepare, report_options
 from repserve_bench.saturation import find_saturation, saturation_table
@@ -19,9 +19,26 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from repserve_bench.load_options import LoadOptions
+    from repserve_bench.series import Series
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 CONCURRENCIES = "1,2,4,8,16,32,64"
+
+
+def finish_series(
+    series: Series, document: dict[str, Any], output: Path, html: Path | None, console: Console, *, passed: bool
+) -> int:
+    """Print why a series ended early, if it did, write its report, and return the command's exit status.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    if series.error:
+        console.print(f"Ended early: {series.error}", highlight=False, soft_wrap=True, style="bold red")
+    write_report(document, output, html, console)
+    if series.interrupted:
+        return INTERRUPTED
+    return 0 if passed and not series.error else 1
 
 
 def _parse_concurrencies(_context: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
@@ -80,17 +97,11 @@ def sweep(
         raise click.UsageError(f"--model-repository: there is no folder {model_repository}")
     if varied and device is None:
         raise click.UsageError("--vary needs --device: it varies the settings of servers that the sweep starts")
-    own = None
-    if device is not None:
-        own = OwnServers(model_repository, device, varied)
+    own = None if device is None else OwnServers(model_repository, device, varied)
     found = measure_sweep(load, own, concurrency, seconds, console)
     document = found.to_json()
     console.print(sweep_table(document))
-    print_error(found.error, console)
-    write_report(document, output, html, console)
-    if found.interrupted:
-        return INTERRUPTED
-    return 1 if found.failed or found.error else 0
+    return finish_series(found, document, output, html, console, passed=not found.failed)
 
 
 @click.command()
@@ -132,8 +143,4 @@ def saturate(
     answer = f"{found.best:.1f} requests/s" if found.best else "no rate passed"
     cut_short = "; the search was interrupted, and a higher rate may pass" if found.interrupted or found.error else ""
     console.print(f"Highest rate: {answer}{cut_short}", highlight=False, style="bold")
-    print_error(found.error, console)
-    write_report(document, output, html, console)
-    if found.interrupted:
-        return INTERRUPTED
-    return 0 if found.best and not found.error else 1
+    return finish_series(found, document, output, html, console, passed=found.best is not None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from repserve_bench.command import gathered
 from repserve_bench.dataset import load_dataset
 from repserve_bench.errors import LoadError
 from repserve_bench.load_messages import LoadSettings
@@ -69,10 +70,18 @@ class LoadOptions:
     input_kind: str
     images_per_request: int
     transport: TransportName
-    processes: str
+    processes: int | None
     timeout: float
     warm_up: float
     window: float
+
+
+def _process_count(_context: click.Context, _parameter: click.Parameter, text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise click.BadParameter(f"expected auto or a number from 1, not {text!r}")
+    return int(text)
 
 
 _OPTIONS = (
@@ -100,7 +109,13 @@ _OPTIONS = (
         show_default=True,
         help="Streams cost client and server less than unary calls; v2 is ModelInfer of KServe v2.",
     ),
-    click.option("--processes", default="auto", show_default=True, help="Number of load processes, or auto."),
+    click.option(
+        "--processes",
+        default="auto",
+        show_default=True,
+        callback=_process_count,
+        help="Number of load processes, or auto.",
+    ),
     click.option(
         "--timeout",
         type=SECONDS,
@@ -128,14 +143,14 @@ _OPTIONS = (
 def load_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options to a command, which gets them as ``load``, a LoadOptions."""
 
+    @gathered("load", LoadOptions)
     @functools.wraps(command)
-    def gather(**arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
-        load = LoadOptions(**{field.name: arguments.pop(field.name) for field in fields(LoadOptions)})
+    def check(*, load: LoadOptions, **arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
         if load.images_per_request > 1 and load.input_kind == "encoded":
             raise click.UsageError("--images-per-request needs --input pixels: an encoded request carries one image")
         command(load=load, **arguments)
 
-    decorated: Callable[..., None] = gather
+    decorated = check
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
@@ -175,7 +190,7 @@ def prepare(load: LoadOptions) -> Prepared:
     settings = LoadSettings(
         address=load.server,
         transport=load.transport,
-        processes=_process_count(load.processes),
+        processes=load.processes,
         timeout=load.timeout,
         warm_up_seconds=load.warm_up,
         window_seconds=load.window,
@@ -211,11 +226,3 @@ def find_model(load: LoadOptions) -> tuple[ModelInfo, InputTensor | None]:
     if load.transport != "v2":
         return model, None
     return model, describe_model(load.server, model.name, load.model_version, pixels=pixels)[1]
-
-
-def _process_count(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise click.BadParameter(f"expected auto or a number from 1, not {text!r}", param_hint="--processes")
-    return int(text)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from repserve_bench.column import list_figures, markdown_table, rich_list
 from repserve_bench.figures import RUN_FIGURES, run_json
-from repserve_bench.html.page import write_page
+from repserve_bench.html.page import write_report
 from repserve_bench.load import run_load
 from repserve_bench.measurement import Measurement
 from repserve_bench.metrics import BenchCollector, exported, push
 from repserve_bench.predictions import write_predictions
 from repserve_bench.progress import load_display
-from repserve_bench.report_file import write_json
 from repserve_bench.served_model import accuracy_missing, fetch_class_names
 
 if TYPE_CHECKING:
@@ -113,18 +112,10 @@ def run_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _write(found: Measurement, document: dict[str, Any], outputs: Outputs, console: Console) -> None:
-    def say(what: str, file: Path) -> None:
-        console.print(f"{what} written to {file}", highlight=False, soft_wrap=True)
-
-    if outputs.output is not None:
-        write_json(outputs.output, document)
-        say("Report", outputs.output)
-    if outputs.html is not None:
-        write_page(outputs.html, [document])
-        say("HTML report", outputs.html)
+    write_report(document, outputs.output, outputs.html, console)
     if outputs.markdown is not None:
         outputs.markdown.write_text(run_markdown(document), encoding="utf-8")
-        say("Markdown table", outputs.markdown)
+        console.print(f"Markdown table written to {outputs.markdown}", highlight=False, soft_wrap=True)
     if outputs.predictions is not None:
         write_predictions(outputs.predictions, found.dataset.samples, found.result.predictions)
-        say("Predictions", outputs.predictions)
+        console.print(f"Predictions written to {outputs.predictions}", highlight=False, soft_wrap=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from repserve_bench.arrivals import Arrivals
 from repserve_bench.column import RATE, Column, rich_table
-from repserve_bench.errors import LoadError
 from repserve_bench.figures import columns, point_json, report_head
 from repserve_bench.measurement import measure
 from repserve_bench.report_file import SATURATE
+from repserve_bench.series import Series
 from repserve_bench.served_model import is_simulated
 
 if TYPE_CHECKING:
@@ -46,20 +46,20 @@ SATURATION_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Saturation:
+@dataclass
+class Saturation(Series):
     """The outcome of a search."""
 
     p99_bound: float
     settings: LoadSettings
     """Those that all steps have in common."""
-    steps: tuple[dict[str, Any], ...]
+    steps: list[dict[str, Any]] = field(default_factory=list)
     """Figures of each rate that was tried, with why it did not pass under ``complaint``, which is empty when it did."""
-    best: float | None
-    """The highest rate that passed; None when none did."""
-    interrupted: bool = False
-    error: str = ""
-    """Why the search ended before it found the rate."""
+
+    @property
+    def best(self) -> float | None:
+        """The highest rate that passed; None when none did."""
+        return max((step["rate"] for step in self.steps if not step["complaint"]), default=None)
 
     def to_json(self, model: ModelInfo) -> dict[str, Any]:
         """Return everything as JSON values; times in seconds, rates in requests a second."""
@@ -70,7 +70,7 @@ class Saturation:
             "requests_per_second": self.best,
             "interrupted": self.interrupted,
             "error": self.error,
-            "steps": list(self.steps),
+            "steps": self.steps,
         }
 
 
@@ -90,8 +90,9 @@ def find_saturation(
     Raises:
         LoadError: The first load could not be made.
     """
-    steps: list[dict[str, Any]] = []
     base = replace(prepared.settings, concurrency=in_flight, seconds=seconds, requests=0, retries=False)
+    saturation = Saturation(p99_bound, base)
+    steps = saturation.steps
 
     def offer(rate: float) -> bool:
         length = max(seconds, min(LEAST_REQUESTS / rate, MOST_STRETCH * seconds))
@@ -116,17 +117,9 @@ def find_saturation(
         # What fails is offered once more: one hiccup of the machine must not be the bound of the search.
         return offer(rate) or offer(rate)
 
-    error: BaseException | None = None
-    try:
-        best = highest_passing(passes, start=start, lowest=start / LOWEST)
-    except (KeyboardInterrupt, LoadError) as ended:
-        if not steps:
-            raise
-        error = ended
-        best = max((step["rate"] for step in steps if not step["complaint"]), default=None)
-    interrupted = isinstance(error, KeyboardInterrupt)
-    reason = "" if interrupted or error is None else str(error)
-    return Saturation(p99_bound, base, tuple(steps), best, interrupted, reason)
+    with saturation.kept(steps):
+        highest_passing(passes, start=start, lowest=start / LOWEST)
+    return saturation
 
 
 def judge(result: LoadResult, *, seconds: float, p99_bound: float) -> str:

@@ -7,12 +7,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from repserve_bench.column import Column, rich_table
-from repserve_bench.errors import LoadError
 from repserve_bench.figures import SERIES_FIGURES, columns, point_json, report_head
 from repserve_bench.load_options import prepare
 from repserve_bench.measurement import measure
 from repserve_bench.report_file import SWEEP
-from repserve_bench.server_process import ServerError, ServerProcess, ServerSettings
+from repserve_bench.series import Series
+from repserve_bench.server_process import ServerProcess, ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,18 +27,15 @@ DEVICE = "device"
 
 
 @dataclass
-class Sweep:
+class Sweep(Series):
     """The points in the order in which they were measured."""
 
-    prepared: Prepared
-    """Images, model and how they are sent, of the first server."""
     seconds: float
     """Length of each measurement."""
+    prepared: Prepared = field(init=False)
+    """Images, model and how they are sent, of the first server."""
     points: list[dict[str, Any]] = field(default_factory=list)
     """Figures, with the settings of a server that the sweep started under ``server``."""
-    interrupted: bool = False
-    error: str = ""
-    """Why the points that are missing could not be measured."""
 
     @property
     def failed(self) -> int:
@@ -68,15 +65,6 @@ class OwnServers:
     """Values of settings of ``repserve serve``, by name; one server for each combination."""
 
 
-@dataclass(frozen=True)
-class _Condition:
-    """A server to measure."""
-
-    prepared: Prepared
-    server: ServerProcess | None = None
-    values: dict[str, str] = field(default_factory=dict)
-
-
 def sweep(
     load: LoadOptions,
     servers: OwnServers | None,
@@ -98,30 +86,26 @@ def sweep(
         LoadError: The first load could not be made.
         ServerError: The first server did not start.
     """
-    found: Sweep | None = None
-    try:
-        for condition in _conditions(load, servers):
-            prepared = condition.prepared
-            found = found or Sweep(prepared, seconds)
+    found = Sweep(seconds)
+    with found.kept(found.points):
+        for prepared, server, values in _conditions(load, servers):
+            if not found.points:
+                found.prepared = prepared
             for concurrency in concurrencies:
-                varied = "".join(f"{name} {value}, " for name, value in condition.values.items())
+                varied = "".join(f"{name} {value}, " for name, value in values.items())
                 console.print(f"{varied}{concurrency} in flight", highlight=False)
                 settings = replace(prepared.settings, concurrency=concurrency, seconds=seconds, requests=0)
-                point = measure(prepared.dataset, settings, prepared.model, console, condition.server)
-                found.points.append({**point_json(point), "server": condition.values})
-    except (LoadError, ServerError, KeyboardInterrupt) as error:
-        if found is None or not found.points:
-            raise
-        found.interrupted = isinstance(error, KeyboardInterrupt)
-        found.error = str(error)
-    if found is None:
-        raise LoadError("there is nothing to sweep: give at least one value for each setting")
+                point = measure(prepared.dataset, settings, prepared.model, console, server)
+                found.points.append({**point_json(point), "server": values})
     return found
 
 
-def _conditions(load: LoadOptions, servers: OwnServers | None) -> Iterator[_Condition]:
+def _conditions(
+    load: LoadOptions, servers: OwnServers | None
+) -> Iterator[tuple[Prepared, ServerProcess | None, dict[str, str]]]:
+    """Yield each server to measure, with the settings that it was started with where it is the sweep's own."""
     if servers is None:
-        yield _Condition(prepare(load))
+        yield prepare(load), None, {}
         return
     for combination in product(*servers.varied.values()):
         values = dict(zip(servers.varied, combination, strict=True))
@@ -136,7 +120,7 @@ def _conditions(load: LoadOptions, servers: OwnServers | None) -> Iterator[_Cond
             extra=flags,
         )
         with ServerProcess(settings) as server:
-            yield _Condition(prepare(replace(load, server=server.address)), server, values)
+            yield prepare(replace(load, server=server.address)), server, values
 
 
 def sweep_columns(document: Mapping[str, Any]) -> tuple[Column, ...]:

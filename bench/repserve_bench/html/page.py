@@ -33,14 +33,15 @@ TILES = columns(
 )
 
 
-def write_report(document: dict[str, Any], output: Path, html: Path | None, console: Console) -> None:
-    """Write a report as JSON and optionally as HTML, and print where.
+def write_report(document: dict[str, Any], output: Path | None, html: Path | None, console: Console) -> None:
+    """Write a report as JSON, as HTML or both, and print where.
 
     Raises:
         OSError: A file cannot be written.
     """
-    write_json(output, document)
-    console.print(f"Report written to {output}", highlight=False, soft_wrap=True)
+    if output is not None:
+        write_json(output, document)
+        console.print(f"Report written to {output}", highlight=False, soft_wrap=True)
     if html is not None:
         write_page(html, [document])
         console.print(f"HTML report written to {html}", highlight=False, soft_wrap=True)

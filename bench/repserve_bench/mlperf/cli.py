@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repserve_bench.command import INTERRUPTED, measuring, print_error
-from repserve_bench.html.page import write_report
+from repserve_bench.command import gathered, measuring
+from repserve_bench.load_commands import finish_series
 from repserve_bench.load_options import SECONDS, load_options, prepare, report_options
 from repserve_bench.mlperf.scenario import SCENARIOS, Conditions
 from repserve_bench.mlperf.suite import run_suite, suite_json, suite_table
@@ -56,11 +56,13 @@ DEFAULTS = Conditions()
 @click.option(
     "--server-rate",
     type=SECONDS,
+    callback=lambda _context, _parameter, rate: rate or 0.0,
     help="Rate of Server in queries/s (default: half of the throughput, lowered until VALID).",
 )
 @click.option(
-    "--server-latency-ms",
+    *("--server-latency-ms", "server_latency"),
     type=SECONDS,
+    callback=lambda _context, _parameter, milliseconds: milliseconds / 1000,
     default=1000 * DEFAULTS.server_latency,
     show_default=True,
     help="Latency bound of Server in ms, for 99 % of the queries.",
@@ -77,17 +79,14 @@ DEFAULTS = Conditions()
     help="Folder for LoadGen's logs, with a folder for each scenario.",
 )
 @report_options("mlperf.json")
+@gathered("conditions", Conditions)
 @measuring
 def mlperf(
     console: Console,
     *,
     load: LoadOptions,
     scenarios: tuple[ScenarioName, ...],
-    seconds: float,
-    queries: int,
-    samples_per_query: int,
-    server_rate: float | None,
-    server_latency_ms: float,
+    conditions: Conditions,
     accuracy: bool,
     in_flight: int,
     logs: Path,
@@ -109,20 +108,10 @@ def mlperf(
     if accuracy and missing:
         console.print(f"top-1 is {missing}", highlight=False, soft_wrap=True)
     prepared = replace(prepared, settings=replace(prepared.settings, concurrency=in_flight))
-    conditions = Conditions(
-        seconds=seconds,
-        queries=queries,
-        samples_per_query=samples_per_query,
-        server_rate=server_rate or 0.0,
-        server_latency=server_latency_ms / 1000,
-    )
     suite = run_suite(prepared, scenarios, conditions, logs, console, accuracy=accuracy and not missing)
     document = suite_json(suite, prepared)
     simulated = "SIMULATED: " if is_simulated(prepared.model) else ""
     console.print(suite_table(document, f"{simulated}{prepared.model.name} at {load.server}, driven by LoadGen"))
-    print_error(suite.error, console)
-    write_report(document, output, html, console)
     console.print(f"LoadGen's logs are in {logs}", highlight=False, soft_wrap=True)
-    if suite.interrupted:
-        return INTERRUPTED
-    return 0 if not suite.error and all(result.valid for result in suite.results) else 1
+    valid = all(result.valid for result in suite.results)
+    return finish_series(suite, document, output, html, console, passed=valid)

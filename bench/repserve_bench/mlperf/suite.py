@@ -14,6 +14,7 @@ from repserve_bench.mlperf.logs import SCENARIO_COLUMNS, VALID, Outcome, read_ou
 from repserve_bench.mlperf.process import run_scenario
 from repserve_bench.mlperf.scenario import Conditions, Finished, ScenarioJob
 from repserve_bench.report_file import MLPERF
+from repserve_bench.series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,13 +69,10 @@ class ScenarioResult:
 
 
 @dataclass
-class Suite:
+class Suite(Series):
     """The scenarios in the order in which they were run."""
 
     results: list[ScenarioResult] = field(default_factory=list)
-    interrupted: bool = False
-    error: str = ""
-    """Why the scenarios that are missing could not be run."""
 
 
 def run_suite(
@@ -109,7 +107,7 @@ def run_suite(
     conditions = replace(conditions, expected_rate=explored.fps)
     load = make_jobs(prepared.dataset.samples, replace(settings, processes=1))[0]
     suite = Suite()
-    try:
+    with suite.kept(suite.results):
         for scenario in scenarios:
             runs = run_until_valid(scenario, conditions, load, folder, console)
             suite.results.append(next(runs))
@@ -117,14 +115,6 @@ def run_suite(
                 suite.results[-1] = result
             if accuracy:
                 suite.results[-1] = with_top1(suite.results[-1], load, prepared.dataset.samples)
-    except LoadError as error:
-        if not suite.results:
-            raise
-        suite.error = str(error)
-    except KeyboardInterrupt:
-        if not suite.results:
-            raise
-        suite.interrupted = True
     return suite
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from repserve_bench.command import gathered
 from repserve_bench.dataset import load_dataset
 from repserve_bench.offline.command import FILE, FOLDER, NEW_FOLDER, end_with, reported
 from repserve_bench.offline.errors import OfflineError
@@ -37,13 +36,7 @@ RESULT_NAME = "result.json"
 
 def _model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that the benchmark tool has none for; the command gets the model's as ``settings``."""
-
-    @functools.wraps(command)
-    def gather(**arguments: Any) -> None:  # noqa: ANN401 - click passes what it parsed
-        settings = ModelSettings(**{field.name: arguments.pop(field.name) for field in fields(ModelSettings)})
-        command(settings=settings, **arguments)
-
-    decorated: Callable[..., None] = gather
+    decorated = gathered("settings", ModelSettings)(command)
     for option in (
         click.option(
             "--output", type=NEW_FOLDER, default=Path("result"), show_default=True, help="Folder for the results."

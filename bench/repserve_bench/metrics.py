@@ -110,16 +110,16 @@ class BenchCollector(Collector):
         for code, count in tally.statuses.items():
             requests.add_metric([*self._labels, code], count)
         yield requests
-        yield self._counter(IMAGES, tally.images)
-        yield self._counter(RETRIES, tally.retries.total())
-        yield self._gauge(FPS, tally.images / elapsed if elapsed else 0)
+        yield self._single(IMAGES, tally.images)
+        yield self._single(RETRIES, tally.retries.total())
+        yield self._single(FPS, tally.images / elapsed if elapsed else 0)
         done = share_done(tally, elapsed, requests=self._requests, seconds=self._seconds)
-        yield self._gauge(PROGRESS, 1.0 if self._finished else done)
-        yield self._gauge(ELAPSED, elapsed)
-        yield self._gauge(SEND_LAG, tally.worst_send_lag)
+        yield self._single(PROGRESS, 1.0 if self._finished else done)
+        yield self._single(ELAPSED, elapsed)
+        yield self._single(SEND_LAG, tally.worst_send_lag)
         for definition, share in ((TOP1, tally.accuracy.top1), (TOP5, tally.accuracy.top5)):
             if self._accuracy and share is not None:
-                yield self._gauge(definition, share)
+                yield self._single(definition, share)
         latency = LATENCY.histogram_family()
         sums = np.cumsum(self._buckets)
         edges = [*(f"{edge}" for edge in SECONDS), "+Inf"]
@@ -127,13 +127,8 @@ class BenchCollector(Collector):
         latency.add_metric(self._labels, buckets, self._latency_sum)
         yield latency
 
-    def _counter(self, definition: MetricDefinition, value: float) -> Metric:
-        family = definition.counter_family()
-        family.add_metric(self._labels, value)
-        return family
-
-    def _gauge(self, definition: MetricDefinition, value: float) -> Metric:
-        family = definition.gauge_family()
+    def _single(self, definition: MetricDefinition, value: float) -> Metric:
+        family = definition.counter_family() if definition.kind == "counter" else definition.gauge_family()
         family.add_metric(self._labels, value)
         return family
 

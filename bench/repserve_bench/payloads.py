@@ -93,9 +93,6 @@ class Payloads:
         self._settings = settings
         self._payloads: list[bytes] = []
 
-    def __len__(self) -> int:
-        return len(self.groups)
-
     def prepare(self) -> None:
         """Read and serialise every request, unless they would need more than MEMORY_LIMIT.
 

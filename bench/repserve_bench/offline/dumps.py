@@ -22,11 +22,6 @@ FIRST_OUTPUT = 1
 """The tool counts a model's outputs from 1."""
 
 
-def dump_folder_name(device: int) -> str:
-    """Return the name that the benchmark tool gives the folder."""
-    return f"dumpOutput_device{device}"
-
-
 def simulated_note(folder: Path) -> Path:
     """Return the file beside a dump folder that says that its scores are a simulated device's.
 

@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from repserve_bench.offline.dumps import DumpWriter, check_dumps, dump_folder_name, remove_dumps, simulated_note
+from repserve_bench.offline.dumps import DumpWriter, check_dumps, remove_dumps, simulated_note
 from repserve_bench.offline.files import check_stems, stem_of
 from repserve_bench.offline.image_reader import ImageReader
 from repserve_bench.offline.input_reader import InputReader
@@ -32,8 +32,8 @@ def perf_file(model: OfflineModel, output: Path) -> Path:
 
 
 def dump_folder(model: OfflineModel, output: Path) -> Path:
-    """Return the folder that a run's scores are written to."""
-    return output / dump_folder_name(model.device_id)
+    """Return the folder that a run's scores are written to; the benchmark tool names it so."""
+    return output / f"dumpOutput_device{model.device_id}"
 
 
 def run_inference(

@@ -30,6 +30,11 @@ class Caller:
         self._calls: dict[int, asyncio.Future[AnyResponse]] = {}
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many calls have no response yet."""
+        return len(self._calls)
+
     async def call(self, request: Request[ResponseT], seconds: float) -> ResponseT:
         """Send a request and return its response.
 
@@ -41,8 +46,8 @@ class Caller:
         number = next(self._numbers)
         future: asyncio.Future[AnyResponse] = asyncio.get_running_loop().create_future()
         self._calls[number] = future
-        self._send(Call(number=number, request=cast("AnyRequest", request)))
         try:
+            self._send(Call(number=number, request=cast("AnyRequest", request)))
             response = await asyncio.wait_for(future, seconds)
         except TimeoutError as error:
             name = type(request).__name__

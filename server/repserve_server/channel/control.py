@@ -116,9 +116,9 @@ class ControlChannel(Generic[IncomingT]):
             self._begun += packet[1:]
             self._begun_descriptors += descriptors
             if packet[:1] == _LAST:
-                received = Received(self._incoming.validate_json(self._begun), self._begun_descriptors)
+                content, descriptors = self._begun, self._begun_descriptors
                 self._begun, self._begun_descriptors = bytearray(), []
-                return received
+                return Received(self._incoming.validate_json(content), descriptors)
 
     def close(self) -> None:
         """Close this end."""

@@ -110,13 +110,13 @@ class Calls:
 
     def reconcile(self) -> None:
         """Send the responses that are there."""
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
+        for call in tuple(self._waiting):
             child = call.frontend.child
             response = attempt(call.request, call.condition)
             if response is None:
-                self._waiting.append(call)
-            elif child is not None and child.name == call.process:
+                continue
+            self._waiting.remove(call)
+            if child is not None and child.name == call.process:
                 child.send(Reply(number=call.number, response=response))
 
     def _begin(self, request: AnyRequest) -> Condition:  # noqa: PLR0911 - one for each request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from repserve_server.supervisor.frontends import Frontend
     from repserve_server.supervisor.models import ModelVersion
     from repserve_server.supervisor.workers import Worker
+
+
+logger = logging.getLogger(__name__)
 
 
 def connect(frontends: Iterable[Frontend], versions: Iterable[ModelVersion], slots: int) -> None:
@@ -31,8 +35,14 @@ def connect(frontends: Iterable[Frontend], versions: Iterable[ModelVersion], slo
         if version.retiring and version.revision not in frontend.areas:
             continue
         for worker in version.ready_workers:
-            if worker.child is not None and worker.child.name not in frontend.workers:
+            if worker.child is None or worker.child.name in frontend.workers:
+                continue
+            try:
                 _connect(frontend, version, worker, slots)
+            except OSError as error:
+                # Short of file descriptors, mostly: nothing else may wait until there are some.
+                logger.error("frontends cannot be connected with workers, trying again: %s", error)  # noqa: TRY400
+                return
 
 
 def disconnect(frontends: Iterable[Frontend], version: ModelVersion, worker: str, *, crashed: bool) -> None:

@@ -186,12 +186,12 @@ class Frontend(KeptProcess):
 
     @override
     def exited(self, returncode: int) -> None:
-        super().exited(returncode)
         for area in self.areas.values():
             os.close(area)
         self.areas, self.regions, self.calls, self._models = {}, {}, {}, {}
         self.workers, self._retiring = set(), set()
         self._ready, self._unready, self._draining = None, False, False
+        super().exited(returncode)
         if self.wish is Wish.FINISH:
             self.lost = not self.drained
             self.drained = True

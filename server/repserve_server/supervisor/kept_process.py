@@ -226,7 +226,8 @@ class KeptProcess(ABC):
 def describe_exit(returncode: int | None) -> str:
     """Put an exit status into words."""
     if returncode is not None and returncode < 0:
-        return f"was ended by {signal.Signals(-returncode).name}"
+        known = -returncode in {number.value for number in signal.Signals}
+        return f"was ended by {signal.Signals(-returncode).name if known else f'signal {-returncode}'}"
     if returncode == DEVICE_FAILED:
         return "ended because its device failed"
     return f"exited with status {returncode}"

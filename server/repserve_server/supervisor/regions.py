@@ -23,7 +23,7 @@ class RegionTable:
 
     def __init__(self, context: Context, fleet: Fleet) -> None:
         self._context, self._fleet = context, fleet
-        self._failures: dict[str, Failure] = {}
+        self._failures: dict[str, tuple[Region, Failure]] = {}
 
     def register(self, region: Region) -> Callable[[], Done | Failure | None]:
         """Have every frontend open a region; the result is a condition. If one of them cannot, none keeps it.
@@ -42,9 +42,11 @@ class RegionTable:
         deadline = self._context.clock() + CALL_SECONDS
 
         def registered() -> Done | Failure | None:
-            response = self._failures.pop(region.name, None) or self._response({region.name}, deadline)
+            failed, failure = self._failures.get(region.name, (None, None))
+            response = failure if failed is region else self._response({region.name}, deadline)
             if isinstance(response, Failure) and regions.get(region.name) is region:
                 del regions[region.name]
+                self._failures.pop(region.name, None)
             return response
 
         return registered
@@ -61,8 +63,12 @@ class RegionTable:
     def take_reply(self, frontend: Frontend, reply: Reply) -> None:
         """Note whether a frontend could open or close a region."""
         name, region = frontend.calls.pop(reply.number)
-        if isinstance(reply.response, Failure) and self._context.wanted.regions.get(name) is region:
-            self._failures[name] = reply.response
+        if (
+            isinstance(reply.response, Failure)
+            and region is not None
+            and self._context.wanted.regions.get(name) is region
+        ):
+            self._failures[name] = region, reply.response
 
     def reconcile(self) -> None:
         """Have frontends open and close what they have not yet, those that are starting too."""

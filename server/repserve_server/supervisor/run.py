@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import disable_created_metrics
 
+from repserve_server.process import allow_descriptors
 from repserve_server.supervisor.follower import NothingToServeError
 from repserve_server.supervisor.supervisor import Supervisor
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DESCRIPTORS = 65_536
+"""The supervisor has one for each version and frontend: 1,024, a common limit, is too few for hundreds of models."""
+
 
 async def run_server(settings: Settings) -> int:
     """Run the server until a signal; returns its exit status."""
@@ -22,6 +26,7 @@ async def run_server(settings: Settings) -> int:
     values = settings.model_dump(mode="json") | chosen
     effective = ", ".join(f"{name} = {'default' if value is None else value}" for name, value in values.items())
     logger.info("settings: %s", effective)
+    allow_descriptors(DESCRIPTORS)
     # Otherwise each series has a gauge beside it with the time when it began, which nobody needs.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:

@@ -125,8 +125,11 @@ class Supervisor:
                 {"grpc": grpc, "http": f"http://{http}", "metrics": f"http://{metrics}", "pid": os.getpid()}
             )
             partial = self._settings.ready_file.with_name(self._settings.ready_file.name + ".part")
-            partial.write_text(content, encoding="utf-8")
-            partial.replace(self._settings.ready_file)
+            try:
+                partial.write_text(content, encoding="utf-8")
+                partial.replace(self._settings.ready_file)
+            except OSError as error:
+                logger.error("the ready file cannot be written: %s", error)  # noqa: TRY400 - the message says it all
 
 
 def _attempt(step: Callable[[], None]) -> bool:

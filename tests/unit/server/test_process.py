@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from repserve_server import process
-from repserve_server.process import _cgroup_quota, available_cpus
+from repserve_server.process import _cgroup_quota, allow_descriptors, available_cpus
 
 
 class Cgroup:
@@ -78,3 +79,22 @@ def test_cpus_are_the_affinity_cut_to_the_quota(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
     monkeypatch.setattr(process, "_cgroup_quota", lambda: quota)
     assert available_cpus() == cpus
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((1024, 524_288), 65_536),
+        ((1024, 4096), 4096),
+        ((1024, resource.RLIM_INFINITY), 65_536),
+        ((100_000, 524_288), None),
+    ],
+)
+def test_the_limit_of_descriptors_is_raised_and_never_lowered(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], expected: int | None
+) -> None:
+    chosen: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: chosen.append(pair))
+    allow_descriptors(65_536)
+    assert chosen == ([] if expected is None else [(expected, limits[1])])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from pydantic import ValidationError
 
 from repserve_server.channel import control
 from repserve_server.channel.control import PACKET_BYTES, ControlChannel, Received
@@ -179,3 +180,12 @@ def test_a_blocking_channel_waits_for_its_first_message() -> None:
     with pytest.raises(LinkClosedError):
         receiver.receive()
     receiver.close()
+
+
+def test_a_message_that_cannot_be_read_does_not_spoil_the_next(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.socket.send(b'.{"kind": "nonsense"}')
+    ours.send(text("next"))
+    with pytest.raises(ValidationError):
+        theirs.receive()
+    assert theirs.receive() == received("next")

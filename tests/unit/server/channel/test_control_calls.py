@@ -94,3 +94,16 @@ def test_calls_fail_when_the_other_side_is_gone() -> None:
             await channel.caller.call(ListRegions(), 10)
 
     run_async(test)
+
+
+def test_a_request_that_cannot_be_sent_leaves_nothing_behind() -> None:
+    def send(_: Message) -> None:
+        raise ValueError("too long")
+
+    async def test() -> None:
+        caller = Caller(send)
+        with pytest.raises(ValueError, match="too long"):
+            await caller.call(ListRegions(), 10)
+        assert not caller.waiting
+
+    run_async(test)

@@ -1,4 +1,4 @@
-"""How many CPUs a process may use, from cgroup files."""
+"""What a process may use: CPUs, from cgroup files, and file descriptors."""
 
 from __future__ import annotations
 

@@ -6,12 +6,20 @@ which the receiver decodes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from repserve_server.logs import LogFormat, LogLevel
 from repserve_server.metrics import Family
+
+
+def _escape_surrogates(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+Text = Annotated[str, PlainSerializer(_escape_surrogates)]
+"""Text for people. It may name a file whose name is not UTF-8: Python has lone surrogates there, and JSON cannot."""
 
 
 class Message(BaseModel):

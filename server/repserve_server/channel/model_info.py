@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from repserve_server.channel.message import Text
 from repserve_server.imaging.preprocessing import Preprocessing
 
 ModelState = Literal["absent", "unloaded", "loading", "ready", "restarting", "failed"]
@@ -45,8 +46,8 @@ class ModelInfo:
     name: str
     version: str
     state: ModelState
-    reason: str
-    caution: str = ""
+    reason: Text
+    caution: Text = ""
     labels: tuple[str, ...] = ()
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     max_batch_size: int = 0

@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from repserve_server.channel.message import Message
+from repserve_server.channel.message import Message, Text
 from repserve_server.errors import Status
 from repserve_server.logs import LogLevel
 from repserve_server.metrics import Sample
@@ -47,7 +47,7 @@ class Failure(Message):
 
     kind: Literal["failure"] = "failure"
     status: Annotated[Status, BeforeValidator(_by_name), PlainSerializer(lambda status: status.name)]
-    message: str
+    message: Text
     retry_after: float | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from repserve_server.channel.message import CollectMetrics, Identity, Message, MetricsReport, SetLogLevel, Stop
+from repserve_server.channel.message import CollectMetrics, Identity, Message, MetricsReport, SetLogLevel, Stop, Text
 from repserve_server.channel.model_info import InputInfo, Output
 from repserve_server.channel.slots import SlotLayout
 from repserve_server.imaging.preprocessing import Preprocessing
@@ -111,7 +111,7 @@ class LoadFailed(Message):
     """The model cannot be loaded, and why."""
 
     kind: Literal["load_failed"] = "load_failed"
-    reason: str
+    reason: Text
 
 
 class RecordGolden(Message):

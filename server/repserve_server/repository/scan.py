@@ -69,12 +69,19 @@ def scan_repository(root: Path) -> list[ModelFolder]:
     """
     if not root.is_dir():
         raise RepositoryError(f"the model repository {str(root)!r} is not a folder; give one with --model-repository")
+    if not _is_utf8(str(root)):
+        raise RepositoryError(f"the path of the model repository is not valid UTF-8: {str(root)!r}; rename the folder")
     return [scan_model(path) for path in sorted(root.iterdir()) if path.is_dir() and _is_model_name(path.name)]
 
 
 def _is_model_name(name: str) -> bool:
-    """Whether requests can name it: bytes that are not UTF-8 become lone surrogates, which no message can hold."""
-    return not name.startswith((".", "_")) and not any("\ud800" <= character <= "\udfff" for character in name)
+    """Whether requests can name it."""
+    return not name.startswith((".", "_")) and _is_utf8(name)
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether messages can hold a path: bytes that are not UTF-8 become lone surrogates, which they cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def scan_model(path: Path) -> ModelFolder:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from pydantic import TypeAdapter
@@ -42,13 +43,14 @@ class ChildProcess:
         self,
         name: str,
         process: subprocess.Popen[bytes],
+        descriptor: int,
         channel: ControlChannel[FromChild],
         emit: Callable[[Event], None],
     ) -> None:
         self.name = name
         self._process, self._emit = process, emit
         self._control = ControlPump(channel, lambda received: emit(MessageReceived(name, received.message)))
-        self._descriptor = -1
+        self._descriptor = descriptor
         self._ended = False
 
     @property
@@ -59,7 +61,6 @@ class ChildProcess:
     def watch(self) -> None:
         """Begin to emit events."""
         self._control.start()
-        self._descriptor = os.pidfd_open(self.pid)
         asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
@@ -94,13 +95,14 @@ class ProcessLauncher:
             OSError: the system has no room for it.
         """
         ours, theirs = link_pair()
-        with theirs:
-            try:
-                process = _spawn(_MODULES[role], theirs)
-            except OSError:
-                ours.close()
-                raise
-        child = ChildProcess(name, process, ControlChannel(ours, _incoming(role)), self._emit)
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
+            process = _spawn(_MODULES[role], theirs)
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            descriptor = os.pidfd_open(process.pid)
+            undo.pop_all()
+        child = ChildProcess(name, process, descriptor, ControlChannel(ours, _incoming(role)), self._emit)
         child.watch()
         return child
 

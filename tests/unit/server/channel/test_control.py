@@ -189,3 +189,9 @@ def test_a_message_that_cannot_be_read_does_not_spoil_the_next(pair: Pair) -> No
     with pytest.raises(ValidationError):
         theirs.receive()
     assert theirs.receive() == received("next")
+
+
+def test_text_may_name_a_file_that_is_not_utf8(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.send(text("cannot read mod\udce8le.onnx"))
+    assert theirs.receive() == received("cannot read mod\\udce8le.onnx")

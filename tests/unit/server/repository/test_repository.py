@@ -78,6 +78,13 @@ def test_a_repository_that_is_no_folder_is_named(tmp_path: Path) -> None:
         scan_repository(tmp_path / "absent")
 
 
+def test_a_repository_whose_path_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    root = tmp_path / "r\udce8"
+    root.mkdir()
+    with pytest.raises(RepositoryError, match=r"not valid UTF-8.*rename the folder"):
+        scan_repository(root)
+
+
 def test_labels_are_the_lines_of_their_file(model: Path) -> None:
     (model / "labels.txt").write_text("tench, Tinca tinca\r\n goldfish \nß\n", encoding="utf-8")
     assert scan_one(model).labels == ("tench, Tinca tinca", "goldfish", "ß")

@@ -204,7 +204,12 @@ class KeptProcess(ABC):
         self.started_at = now
         self._log_level = self.context.wanted.log_level
         self.context.metrics.processes.add(self.child.pid, self.role)
-        self.child.send(self.first_message())
+        try:
+            self.child.send(self.first_message())
+        except ValueError:
+            # Without it the process would wait for ever.
+            logger.exception("the first message to %s cannot be written", self.child.name)
+            self.child.kill()
 
     def _stop(self, child: Child, now: float) -> None:
         if self._kill_due is None:

@@ -23,7 +23,7 @@ from repserve_server.errors import Status
 from repserve_server.supervisor import connections
 from repserve_server.supervisor.events import SignalReceived, TimerDue
 from repserve_server.supervisor.kept_process import describe_exit
-from support.controller_harness import ControllerHarness, folder, running
+from support.controller_harness import ControllerHarness, FakeChild, folder, running
 from support.fakes import READY
 
 
@@ -76,6 +76,16 @@ def test_a_frontend_ended_by_a_real_time_signal_is_replaced_as_a_whole() -> None
     assert frontend.take(UpdateModel)
     assert frontend.take(UpdateReadiness)
     assert frontend.take(AttachWorker)
+
+
+def test_a_process_that_gets_no_first_message_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(*_: object) -> None:
+        raise ValueError("no JSON")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeChild, "send", send)
+        harness = ControllerHarness(folder(1))
+    assert all(child.killed for child in harness.launcher.children)
 
 
 def region(key: str) -> Region:

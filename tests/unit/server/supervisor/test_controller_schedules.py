@@ -67,6 +67,8 @@ class Schedules(RuleBasedStateMachine):
         self.leaving = False
         self.views: dict[str, dict[str, tuple[ModelInfo, ...]]] = {}
         self.served = self._served()
+        self.loaded = dict.fromkeys((version.revision for version in self.harness.controller._fleet.versions), False)
+        """By revision: whether another version of the model served when it was loaded."""
 
     # What happens.
 
@@ -211,10 +213,15 @@ class Schedules(RuleBasedStateMachine):
                 assert _revision(child) not in shown
 
     def _check_successors(self, served: dict[str, list[int]]) -> None:
-        """Who takes over from a version that serves has all of its workers, or knows that they will not come."""
+        """Who takes over from a version that serves has all of its workers, or knows that they will not come.
+
+        Versions that were loaded when none served do not take over from each other: each serves as soon as it can.
+        """
         for version in self.harness.controller._fleet.versions:
-            before = self.served.get(version.name, [])
-            if before and version.revision in served.get(version.name, []) and version.revision not in before:
+            before, now = self.served.get(version.name, []), served.get(version.name, [])
+            if version.revision not in self.loaded:
+                self.loaded[version.revision] = bool(set(before) & set(now))
+            elif self.loaded[version.revision] and before and version.revision in set(now) - set(before):
                 assert version.settled
 
     def _check_told(self) -> None:

@@ -35,8 +35,11 @@ def model_statistics(samples: Iterable[Sample]) -> dict[VersionKey, ModelStatist
         if any(key):
             _add(found.setdefault(key, empty_statistics(*key)), name, labels, value)
     for entry in found.values():
+        success = entry["inference_stats"]["success"]
+        # A frontend collects its series one after the other: a request may have failed between two of them.
+        success["ns"] = max(0, success["ns"])
         for stage in STAGES:
-            entry["inference_stats"][stage]["count"] = entry["inference_stats"]["success"]["count"]
+            entry["inference_stats"][stage]["count"] = success["count"]
         entry["batch_stats"].sort(key=lambda batch: batch["batch_size"])
     return found
 

@@ -9,7 +9,7 @@ from repserve_server.channel.messages import CloseReason
 from repserve_server.dataplane.dataplane import Scored
 from repserve_server.dataplane.metrics import LAST_INFERENCE, FrontendMetrics
 from repserve_server.errors import QueueFullError
-from repserve_server.metrics import MergedCollector, take_snapshot
+from repserve_server.metrics import MergedCollector, Sample, take_snapshot
 from repserve_server.protocols.kserve.statistics import SAMPLES, model_statistics
 from repserve_server.worker.metrics import WorkerMetrics
 from support.recorder_harness import DIGITS, Harness, in_loop, scores
@@ -75,3 +75,12 @@ def test_a_frontend_that_has_ended_counts_and_the_latest_inference_stays() -> No
             found.end(process)
     (entry,) = model_statistics(found.samples(SAMPLES)).values()
     assert (entry["inference_count"], entry["last_inference"]) == (8, int(latest * 1000))
+
+
+def test_a_request_that_fails_while_the_series_are_collected_takes_no_time_from_the_successful_ones() -> None:
+    samples = [
+        Sample("repserve_request_seconds_sum", DIGITS, 0.1),
+        Sample("repserve_failed_request_seconds_total", DIGITS, 0.3),
+    ]
+    (entry,) = model_statistics(samples).values()
+    assert (entry["inference_stats"]["success"]["ns"], entry["inference_stats"]["fail"]["ns"]) == (0, 300_000_000)

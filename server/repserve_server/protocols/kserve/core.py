@@ -182,13 +182,13 @@ class InferenceCore:
             remaining: seconds until the wire's own deadline; None where it has none.
             record: of the request.
         """
+        served = record.find(self._dataplane.models, request.model, request.version)
         refuse_sequences(request.parameters)
         timeout = read_number(request.parameters, "timeout") / 1e6
         limit = min(self._max_seconds, timeout or self._max_seconds)
         limit = limit if remaining is None else min(limit, remaining)
         urgent = read_number(request.parameters, "priority") == HIGHEST_PRIORITY
         call = Call(self._clock() + limit, client, Priority.HIGH if urgent else Priority.NORMAL)
-        served = record.find(self._dataplane.models, request.model, request.version)
         requested = check_output(request, served.info)
         tensor, images = check_input(request, served.info)
         scored = record.answered(await self._classify(tensor, images, served, call))

@@ -210,6 +210,18 @@ def test_a_wrong_request_is_told_what_is_wrong(tmp_path: Path, request_: Inferen
     in_loop(test())
 
 
+def test_a_request_with_a_wrong_parameter_counts_for_its_model(tmp_path: Path) -> None:
+    async def test() -> None:
+        harness = Harness(tmp_path)
+        for parameters in ({"sequence_id": 7}, {"timeout": -1}, {"priority": "high"}):
+            with pytest.raises(InvalidRequestError):
+                await harness.begin(ask(pixels(), parameters=parameters))
+        rejected = {"model": "digits", "version": "1", "reason": "invalid"}
+        assert harness.metrics.registry.get_sample_value("repserve_rejected_requests_total", rejected) == 3
+
+    in_loop(test())
+
+
 def test_models_that_are_not_there_or_not_ready_are_told_apart(tmp_path: Path) -> None:
     async def test() -> None:
         harness = Harness(tmp_path)

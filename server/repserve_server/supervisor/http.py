@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 from prometheus_client.exposition import choose_encoder
 
 from repserve_server.supervisor.events import Event, ScrapeStarted
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 SLOW_CLIENT_SECONDS = 10.0
-"""How long a connection may be idle, or take for a request."""
+"""How long a client may leave its connection idle, and take to send a request or to read a response."""
 SCRAPE_SECONDS = 1.0
 """How long a scrape waits for the processes' counts at most; it should be over sooner."""
 STOP_SECONDS = 1.0
@@ -36,10 +37,24 @@ class Status(Protocol):
 
 
 class OperatorServer:
-    """Answers operators on the supervisor's event loop."""
+    """Answers operators on the supervisor's event loop.
 
-    def __init__(self, registry: CollectorRegistry, status: Status, emit: Callable[[Event], None]) -> None:
+    Args:
+        registry: what /metrics shows.
+        status: the server's readiness.
+        emit: takes the event that a scrape has begun.
+        slow_client_seconds: after which a slow client is disconnected.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        status: Status,
+        emit: Callable[[Event], None],
+        slow_client_seconds: float = SLOW_CLIENT_SECONDS,
+    ) -> None:
         self._registry, self._status, self._emit = registry, status, emit
+        self._slow_client_seconds = slow_client_seconds
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -62,13 +77,13 @@ class OperatorServer:
                 f"cannot listen on {join_address(host, port)}: {error.strerror}; is another server running? "
                 "Choose another port with --metrics-port"
             ) from error
-        application = web.Application()
+        application = web.Application(middlewares=[self._send])
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/health/live", self._live)
         application.router.add_get("/health/ready", self._ready)
         application.router.add_route("*", "/{path:.*}", self._nothing)
         self._runner = web.AppRunner(
-            application, access_log=None, keepalive_timeout=SLOW_CLIENT_SECONDS, shutdown_timeout=STOP_SECONDS
+            application, access_log=None, keepalive_timeout=self._slow_client_seconds, shutdown_timeout=STOP_SECONDS
         )
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
@@ -78,6 +93,19 @@ class OperatorServer:
         """Stop answering and free the port."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _send(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Send the response here: aiohttp itself would wait without limit for a client that does not read."""
+        response = await handler(request)
+        try:
+            async with asyncio.timeout(self._slow_client_seconds):
+                await response.prepare(request)
+                await response.write_eof()
+        except (TimeoutError, ConnectionError):
+            if request.transport is not None:
+                request.transport.abort()
+        return response
 
     async def _metrics(self, request: web.Request) -> web.Response:
         counted: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -72,11 +72,15 @@ class ChildProcess:
         if not self._ended:
             self._process.send_signal(signal.SIGKILL)
 
-    def _reap(self) -> None:
+    def close(self) -> None:
+        """Emit no more events, and close the channel."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
-        self._control.read()
         self._control.close()
+
+    def _reap(self) -> None:
+        self._control.read()
+        self.close()
         returncode = self._process.wait()
         self._ended = True
         self._emit(ProcessExited(self.name, returncode))
@@ -101,9 +105,10 @@ class ProcessLauncher:
             undo.callback(process.wait)
             undo.callback(process.kill)
             descriptor = os.pidfd_open(process.pid)
+            child = ChildProcess(name, process, descriptor, ControlChannel(ours, _incoming(role)), self._emit)
+            undo.callback(child.close)
+            child.watch()
             undo.pop_all()
-        child = ChildProcess(name, process, descriptor, ControlChannel(ours, _incoming(role)), self._emit)
-        child.watch()
         return child
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from repserve_server.files import write_whole
 from repserve_server.supervisor.child import ProcessLauncher
 from repserve_server.supervisor.controller import Controller
 from repserve_server.supervisor.events import Event, SignalReceived, TimerDue
@@ -124,10 +125,8 @@ class Supervisor:
             content = json.dumps(
                 {"grpc": grpc, "http": f"http://{http}", "metrics": f"http://{metrics}", "pid": os.getpid()}
             )
-            partial = self._settings.ready_file.with_name(self._settings.ready_file.name + ".part")
             try:
-                partial.write_text(content, encoding="utf-8")
-                partial.replace(self._settings.ready_file)
+                write_whole(self._settings.ready_file, content.encode())
             except OSError as error:
                 logger.error("the ready file cannot be written: %s", error)  # noqa: TRY400 - the message says it all
 

@@ -142,6 +142,13 @@ def test_the_ready_file_goes_with_the_server(tmp_path: Path) -> None:
     assert not ready.exists()
 
 
+def test_a_server_whose_ready_file_cannot_be_written_serves_all_the_same() -> None:
+    with RunningServer(*CHEAP, "--ready-file", "/proc/none/ready.json", wait=False) as server:
+        wait_until(lambda: "the ready file cannot be written" in server.log, "the ready file is tried", 60)
+        assert server.signal_and_wait(signal.SIGTERM) == 0
+        assert "drained: every request" in server.log
+
+
 def test_models_lists_what_can_be_served() -> None:
     listed = subprocess.run(
         [repserve(), "models", "--model-repository", str(DIGITS.parent)],

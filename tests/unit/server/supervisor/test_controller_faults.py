@@ -21,7 +21,7 @@ from repserve_server.channel.requests import (
 )
 from repserve_server.errors import Status
 from repserve_server.supervisor import connections
-from repserve_server.supervisor.events import SignalReceived, TimerDue
+from repserve_server.supervisor.events import MessageReceived, SignalReceived, TimerDue
 from repserve_server.supervisor.kept_process import describe_exit
 from support.controller_harness import ControllerHarness, FakeChild, folder, running
 from support.fakes import READY
@@ -86,6 +86,24 @@ def test_a_process_that_gets_no_first_message_is_ended(monkeypatch: pytest.Monke
         patch.setattr(FakeChild, "send", send)
         harness = ControllerHarness(folder(1))
     assert all(child.killed for child in harness.launcher.children)
+
+
+def test_a_response_that_cannot_be_sent_costs_no_other_call_its_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = running(frontends=1)
+    (frontend,) = harness.frontends
+    for number in (1, 2):
+        call = Call(number=number, request=ListRegions())
+        harness.controller.handle(MessageReceived(frontend.name, call))
+
+    def send(*_: object) -> None:
+        raise ValueError("too long")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeChild, "send", send)
+        with pytest.raises(ValueError, match="too long"):
+            harness.controller.reconcile()
+    harness.controller.reconcile()
+    assert harness.response(frontend, 2) == RegionList(regions=())
 
 
 def region(key: str) -> Region:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-"""After which the supervisor tries again what it could not do."""
+"""Time after which a reconciliation that failed is retried."""
 
 
 class Supervisor:
@@ -94,10 +94,10 @@ class Supervisor:
         return status
 
     async def _control(self, controller: Controller, ports: tuple[int, int, int]) -> int:
-        """Reconcile after whatever has happened, until the server has ended."""
+        """Handle events, and reconcile after each batch of them, until the server has ended."""
         announced = False
         while True:
-            reconciled = _attempt(controller.reconcile)
+            reconciled = _attempt(controller.reconcile, f"reconciling failed; it is retried in {RETRY_SECONDS:.0f} s")
             if (status := controller.exit_status) is not None:
                 return status
             if controller.announced and not announced:
@@ -110,7 +110,8 @@ class Supervisor:
             while not self._events.empty():
                 events.append(self._events.get_nowait())
             for event in events:
-                _attempt(functools.partial(controller.handle, event))
+                dropped = f"the event {type(event).__name__} could not be handled; it is dropped"
+                _attempt(functools.partial(controller.handle, event), dropped)
 
     def _announce(self, infos: list[ModelInfo], ports: tuple[int, int, int]) -> None:
         host = client_host(self._settings.host)
@@ -131,16 +132,16 @@ class Supervisor:
                 logger.error("the ready file cannot be written: %s", error)  # noqa: TRY400 - the message says it all
 
 
-def _attempt(step: Callable[[], None]) -> bool:
+def _attempt(step: Callable[[], None], failed: str) -> bool:
     """Whether a step succeeds; one that fails, such as for want of file descriptors, must not end the server."""
     try:
         step()
     except Exception:
-        logger.exception("the supervisor could not do what is due; it tries again")
+        logger.exception(failed)
         return False
     return True
 
 
 def _log_end(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the model repository is followed no more; the rest goes on", exc_info=error)
+        logger.critical("changes of the model repository are no longer noticed; restart the server", exc_info=error)

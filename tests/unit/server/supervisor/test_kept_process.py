@@ -115,7 +115,18 @@ def test_a_frontend_could_not_answer_before_it_listens() -> None:
     assert harness.killed_after(0.1)
 
 
-def test_the_time_in_which_the_supervisor_could_not_hear_does_not_count() -> None:
+def test_the_silence_of_a_process_that_has_ended_does_not_count_for_the_next() -> None:
+    harness = worker()
+    harness.kept.collect_metrics()
+    harness.kept.exited(-signal.SIGSEGV)
+    harness.kept.keep()
+    harness.clock.advance(1000.0)
+    harness.kept.keep()
+    assert len(harness.launcher.children) == 2
+    assert not harness.child.killed
+
+
+def test_time_by_which_the_supervisor_was_late_does_not_count() -> None:
     harness = worker()
     harness.kept.collect_metrics()
     harness.clock.advance(60.0)

@@ -113,7 +113,7 @@ def test_a_model_that_fails_later_is_no_longer_found() -> None:
         models.find("digits", "")
 
 
-def test_a_model_that_a_new_frontend_was_not_told_of_yet_is_worth_another_try() -> None:
+def test_a_model_that_a_new_frontend_does_not_have_yet_is_worth_another_try() -> None:
     models = ModelTable(complete=False)
     with pytest.raises(ModelUnavailableError, match="the server is starting"):
         models.find("digits", "")

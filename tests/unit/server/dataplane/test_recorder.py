@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +11,6 @@ from repserve_server.channel.model_info import ModelInfo
 from repserve_server.dataplane.dataplane import Scored
 from repserve_server.errors import InternalError, ModelNotFoundError, ModelUnavailableError, QueueFullError
 from support.recorder_harness import DIGITS, METHOD, UNKNOWN, Harness, in_loop, scores
-
-if TYPE_CHECKING:
-    pass
 
 
 def test_a_request_of_several_batches_counts_once_with_the_stages_of_the_last() -> None:

@@ -102,7 +102,7 @@ def test_a_region_that_one_frontend_cannot_open_is_kept_by_none() -> None:
     assert harness.response(first, number) == Done()
 
 
-def test_a_frontend_that_does_not_answer_is_not_waited_for_for_ever_and_one_that_ends_not_at_all() -> None:
+def test_a_call_waits_ten_seconds_for_a_silent_frontend_and_not_for_one_that_has_ended() -> None:
     harness = running()
     first, second = harness.frontends
     number = harness.call(first, RegisterRegion(region=REGION))
@@ -183,7 +183,7 @@ def test_models_are_loaded_and_unloaded_when_a_client_wants_it(tmp_path: Path) -
     assert harness.response(first, load) == Done()
 
 
-def test_a_model_that_cannot_be_loaded_is_told_to_who_wanted_it(tmp_path: Path) -> None:
+def test_a_load_that_fails_is_reported_to_its_caller(tmp_path: Path) -> None:
     harness = explicit(tmp_path)
     first, _ = harness.frontends
     for name in ("nothing", "", "..", "a/b"):

@@ -36,6 +36,7 @@ from repserve_server.channel.worker_messages import LoadFailed
 from repserve_server.errors import Status
 from repserve_server.supervisor.events import ModelScanned, RepositoryScanned, SignalReceived, TimerDue
 from support.controller_harness import ControllerHarness, FakeChild, folder
+from support.examples import scaled
 from support.fakes import READY
 
 NAMES = ("a", "b")
@@ -173,7 +174,7 @@ class Schedules(RuleBasedStateMachine):
         self._settle()
         self._check_started_once()
         self._check_stopped_with_reason()
-        self._check_told()
+        self._check_views()
         served = self._served()
         if not self.leaving and self.harness.controller.exit_status is None and not self.harness.controller.failure:
             for name in self.served.keys() - served.keys():
@@ -224,8 +225,8 @@ class Schedules(RuleBasedStateMachine):
             elif self.loaded[version.revision] and before and version.revision in set(now) - set(before):
                 assert version.settled
 
-    def _check_told(self) -> None:
-        """What the frontends were told is what is the case."""
+    def _check_views(self) -> None:
+        """Every frontend has been sent the models as they are."""
         truth: dict[str, tuple[ModelInfo, ...]] = {}
         for info in self.harness.controller.infos:
             truth[info.name] = (*truth.get(info.name, ()), info)
@@ -255,7 +256,7 @@ class Schedules(RuleBasedStateMachine):
         return data.draw(some, label="processes")
 
     def teardown(self) -> None:
-        """Whatever has happened before, it ends when it is told to, and leaves nothing behind."""
+        """It ends after a signal, whatever happened before, and leaves nothing behind."""
         if not hasattr(self, "harness"):
             return
         shutil.rmtree(self.root)
@@ -289,4 +290,4 @@ def _revision(child: FakeChild) -> int:
 
 
 TestSchedules = Schedules.TestCase
-TestSchedules.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSchedules.settings = settings(max_examples=scaled(60), stateful_step_count=40, deadline=None)

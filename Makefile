@@ -10,7 +10,7 @@ PARALLEL := $(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --
 parallel-then-serial = status=0; $(PARALLEL) -m "$1 and not serial" || status=$$?; $(PYTEST) -m "$1 and serial" || status=$$?; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all coverage test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
+.PHONY: help demo serve test test-slow test-all coverage test-convert lint format protos dashboards metrics-docs previews bench overload planner digits lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,10 @@ serve: .venv/installed  ## Run the server on the bundled model repository
 test: .venv/installed  ## The tests but the slow ones and those that need torch; six minutes on two cores
 	@$(call parallel-then-serial,not slow and not convert)
 
-test-all: test  ## `make test` and the slow ones: long runs, studies, whole pages of the documentation
+test-slow: .venv/installed  ## The slow tests: long runs, studies, whole pages of the documentation
 	@$(call parallel-then-serial,slow and not convert)
+
+test-all: test test-slow  ## `make test`, then `make test-slow`
 
 coverage: .venv/installed  ## `make test`, and how much of the code it ran in its own processes
 	@rm -f .coverage

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+# Otherwise the library collects a gauge beside each series, with the time when it began, in every process.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = Literal["counter", "gauge", "histogram"]
 Labels: TypeAlias = Mapping[str, tuple[str, ...] | str]

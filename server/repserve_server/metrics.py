@@ -47,10 +47,8 @@ def take_snapshot(registry: CollectorRegistry) -> tuple[Family, ...]:
 def collect_families(registry: CollectorRegistry) -> Iterator[Family]:
     """Collect the families of a snapshot one after the other."""
     for family in registry.collect():
-        samples = (sample for sample in family.samples if not sample.name.endswith("_created"))
-        yield Family(
-            family.name, family.type, family.documentation, tuple(Sample(s.name, s.labels, s.value) for s in samples)
-        )
+        samples = tuple(Sample(sample.name, sample.labels, sample.value) for sample in family.samples)
+        yield Family(family.name, family.type, family.documentation, samples)
 
 
 class MergedCollector(Collector):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from prometheus_client import disable_created_metrics
-
 from repserve_server.process import allow_descriptors
 from repserve_server.supervisor.follower import NothingToServeError
 from repserve_server.supervisor.supervisor import Supervisor
@@ -27,8 +25,6 @@ async def run_server(settings: Settings) -> int:
     effective = ", ".join(f"{name} = {'default' if value is None else value}" for name, value in values.items())
     logger.info("settings: %s", effective)
     allow_descriptors(DESCRIPTORS)
-    # Otherwise each series has a gauge beside it with the time when it began, which nobody needs.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         return await Supervisor(settings).run()
     except NothingToServeError as error:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from repserve_server.errors import Status
 from repserve_server.metric_definition import MODEL_LABELS, Labels, MetricDefinition
@@ -110,11 +114,10 @@ class RequestMetrics:
     """
 
     def __init__(self, families: FrontendMetrics, *model: str) -> None:
-        self._model = model
+        self.model = model
         self._families = families
-        self._codes = {
-            method: {code: families.requests.labels(*model, *method, code) for code in CODES} for method in METHODS
-        }
+        self.counts = {method: dict.fromkeys(CODES, 0) for method in METHODS}
+        """How many requests ended, by method and code."""
         self._seconds: dict[Method, Histogram] = {}
         self._failed_seconds = families.failed_request_seconds.labels(*model)
         self._rejected = {reason: families.rejected_requests.labels(*model, reason) for reason in REJECTIONS}
@@ -122,11 +125,11 @@ class RequestMetrics:
     def begin(self, method: Method) -> None:
         """Make the series that a method gets only once it is used; a histogram has many."""
         if method not in self._seconds:
-            self._seconds[method] = self._families.request_seconds.labels(*self._model, *method)
+            self._seconds[method] = self._families.request_seconds.labels(*self.model, *method)
 
     def end(self, method: Method, code: str, seconds: float, rejection: str) -> None:
         """Count a request that has begun and ended; ``rejection`` is empty if it was not rejected."""
-        self._codes[method][code].inc()
+        self.counts[method][code] += 1
         self._seconds[method].observe(seconds)
         if code != "OK":
             self._failed_seconds.inc(seconds)
@@ -161,12 +164,15 @@ class ModelMetrics(RequestMetrics):
             self._last_inference.set(self.last_inference + time.time() - time.monotonic())
 
 
-class FrontendMetrics:
-    """The series of one frontend process."""
+class FrontendMetrics(Collector):
+    """The series of one frontend process.
+
+    It collects the counts of requests itself: of so many series, a counter of the library's for each costs more.
+    """
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.requests = REQUESTS.counter(registry)
+        registry.register(self)
         self.request_seconds = REQUEST_SECONDS.histogram(registry)
         self.failed_request_seconds = FAILED_REQUEST_SECONDS.counter(registry)
         self.stage_seconds = REQUEST_STAGE_SECONDS.counter(registry)
@@ -202,7 +208,6 @@ class FrontendMetrics:
         """Drop the series of a model version that is unloaded."""
         del self._models[model, version]
         for family in (
-            self.requests,
             self.request_seconds,
             self.failed_request_seconds,
             self.stage_seconds,
@@ -216,6 +221,16 @@ class FrontendMetrics:
             self.poison_images,
         ):
             family.remove_by_labels({"model": model, "version": version})
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """Return the requests by model, method and code."""
+        family = REQUESTS.counter_family()
+        for metrics in (self.unknown, *self._models.values()):
+            for method, counts in metrics.counts.items():
+                for code, count in counts.items():
+                    family.add_metric((*metrics.model, *method, code), count)
+        yield family
 
     def show(self, occupied: dict[tuple[str, str], int], in_flight: int) -> None:
         """Bring all series up to date.

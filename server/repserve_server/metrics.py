@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -37,6 +37,8 @@ class Family:
 
 
 Snapshot = Sequence[Family]
+_Sums: TypeAlias = dict[tuple[str, ...], tuple[dict[str, str], float]]
+"""Labels and value of each series, by its name and the values of its labels, which are in the same order everywhere."""
 
 
 def take_snapshot(registry: CollectorRegistry) -> tuple[Family, ...]:
@@ -56,7 +58,7 @@ class MergedCollector(Collector):
 
     def __init__(self) -> None:
         self._live: dict[str, Snapshot] = {}
-        self._ended: dict[tuple[str, str], tuple[dict[str, str], float]] = {}
+        self._ended: _Sums = {}
         self._families: dict[str, tuple[str, str]] = {}
 
     def update(self, process: str, snapshot: Snapshot) -> None:
@@ -97,7 +99,7 @@ class MergedCollector(Collector):
         ]
 
     def _sum(self) -> Iterator[Metric]:
-        sums = {key: (labels, value) for key, (labels, value) in self._ended.items()}
+        sums = dict(self._ended)
         owner: dict[str, str] = {}
         for snapshot in self._live.values():
             for family in snapshot:
@@ -105,8 +107,8 @@ class MergedCollector(Collector):
         for name, (kind, _) in self._families.items():
             owner.update(dict.fromkeys(_sample_names(name, kind), name))
         metrics = {name: Metric(name, text, kind) for name, (kind, text) in self._families.items()}
-        for (sample, _), (labels, value) in sums.items():
-            metrics[owner[sample]].add_sample(sample, labels, value)
+        for key, (labels, value) in sums.items():
+            metrics[owner[key[0]]].add_sample(key[0], labels, value)
         yield from metrics.values()
 
 
@@ -118,12 +120,9 @@ def _sample_names(family: str, kind: str) -> tuple[str, ...]:
     return (f"{family}_info",) if kind == "info" else (family,)
 
 
-def _add(
-    sums: dict[tuple[str, str], tuple[dict[str, str], float]],
-    samples: Iterable[Sample],
-) -> None:
+def _add(sums: _Sums, samples: Iterable[Sample]) -> None:
     for name, labels, value in samples:
-        key = (name, repr(sorted(labels.items())))
+        key = (name, *labels.values())
         known = sums.get(key)
         before = known[1] if known else 0.0
         sums[key] = (labels, max(before, value) if name.endswith(_TIMESTAMP) else before + value)

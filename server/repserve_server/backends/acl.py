@@ -157,7 +157,7 @@ def _choose(models: list[AclModel], max_batch_size: int) -> dict[int, AclModel]:
 
 
 def _check_compiled(folder: Path, compiled: CompiledFolder, options: BackendOptions) -> None:
-    """Compare what compiled.json says with the chips of this machine and with model.toml."""
+    """Compare compiled.json with the chips of this machine and with model.toml."""
     inside, wanted = compiled.preprocessing, options.preprocessing
     if inside is not None and (inside.mean, inside.std) != (wanted.mean, wanted.std):
         raise BackendError(

@@ -1,4 +1,4 @@
-"""The contract between a worker and whatever runs its model."""
+"""The contract between a worker and the runtime of its model."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Admission:
     """Hands out slots, by what each client holds and by what waits.
 
     The last eighth of the slots is for urgent requests, and for clients that hold no more than they leave free there (a
-    dynamic threshold, Choudhury and Hahn 1998). So whoever comes next finds room, however much the others send.
+    dynamic threshold, Choudhury and Hahn 1998). So the next client finds room, however much the others send.
 
     Args:
         capacity: slots of the queue.
@@ -54,7 +54,7 @@ class Admission:
 
         Raises:
             InvalidRequestError: there are more images than slots.
-            QueueFullError: there is no room for them, or none for this client; it says when to try again.
+            QueueFullError: there is no room for them, or none for this client; ``retry_after`` is when to try again.
         """
         if images > self.capacity:
             raise InvalidRequestError(
@@ -99,7 +99,7 @@ class Admission:
             decode_seconds: how long images will be decoded before this one's turn.
 
         Raises:
-            UnmeetableDeadlineError: it says when the queue will be shorter. Never when nothing waits.
+            UnmeetableDeadlineError: ``retry_after`` is when the queue will be shorter. Never when nothing waits.
         """
         if not backlog and not decode_seconds:
             return
@@ -113,7 +113,7 @@ class Admission:
             )
 
     def measure(self, images: int, seconds: float, *, full: bool) -> None:
-        """Learn from a run on the device; ``full`` batches tell what an image costs at best."""
+        """Update the means after a run on the device; only ``full`` batches count for the time of an image."""
         self._run_seconds += _NEWEST_WEIGHT * (seconds - self._run_seconds) if self._run_seconds else seconds
         if full:
             self.image_seconds += _NEWEST_WEIGHT * (seconds / images - self.image_seconds)

@@ -1,4 +1,4 @@
-"""Who asks for a classification, by when the answer must be there, and how urgent it is."""
+"""A call to the dataplane: its deadline, its client and its priority."""
 
 from __future__ import annotations
 

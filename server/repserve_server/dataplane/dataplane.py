@@ -91,7 +91,7 @@ class Dataplane:
             call: by when, for whom, how urgent.
 
         Raises:
-            RepServeError: whatever kept an image from being classified; none is answered then.
+            RepServeError: an image cannot be classified; then no image of the request is answered.
         """
         with self._requests:
             _check_count(len(images))
@@ -110,7 +110,7 @@ class Dataplane:
             call: as for ``classify_encoded``.
 
         Raises:
-            RepServeError: whatever kept the images from being classified.
+            RepServeError: the images cannot be classified.
         """
         return await self._classify_rows(data, images, served, call, pixels=True)
 
@@ -118,13 +118,13 @@ class Dataplane:
         """Classify images that are already what the model's own float32 input takes.
 
         Args:
-            data: float32, row-major [images, *input], where ``ModelInfo.input`` tells the shape.
+            data: float32, row-major [images, *input], with the shape in ``ModelInfo.input``.
             images: how many there are, at least one.
             served: as for ``classify_encoded``.
             call: as for ``classify_encoded``.
 
         Raises:
-            RepServeError: whatever kept the images from being classified.
+            RepServeError: the images cannot be classified.
         """
         return await self._classify_rows(data, images, served, call, pixels=False)
 

@@ -25,7 +25,7 @@ NICENESS = 10
 """Of the threads, so that the event loop goes first.
 
 Offered twice the JPEGs that two cores can decode, a server refused in 41 ms without it and in 4.5 ms with it (median,
-client and server on these cores). Without overload it made no difference that could be told from noise.
+client and server on these cores). Without overload it made no measurable difference.
 """
 _NEWEST_WEIGHT = 0.05
 """Of an image in the running mean of decoding times."""
@@ -73,7 +73,7 @@ class DecodePool:
         """Decode and preprocess ``data`` into ``out``, a slot of either kind; the future gives the seconds it took.
 
         If this fails or the future is cancelled, ``release`` is called once no thread writes to ``out`` any more. A
-        future that has its result no longer can be cancelled: whoever does not want it releases the slot.
+        future that has its result can no longer be cancelled: its owner releases the slot.
 
         The future may raise ``ImageError``, when the image is not accepted, and ``DeadlineError``, when ``deadline``, a
         time of the pool's clock, passed while the image waited for a thread.
@@ -105,7 +105,7 @@ class DecodePool:
                     if not work.future.cancelled():
                         write_encoded(work.data, work.preprocessing, work.out, max_pixels=self._max_pixels)
                     result = time.perf_counter() - started
-            except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the image
+            except BaseException as error:  # noqa: BLE001 - raised where the image is awaited
                 result = error
             with self._lock:
                 self._done.append((work, result))

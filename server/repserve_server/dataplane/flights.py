@@ -46,7 +46,7 @@ class PendingRequest:
 class WorkerLink:
     """A worker as a frontend sees it: its link, how many images it has, and what will be sent in this turn.
 
-    ``waiting`` is what the worker itself said at ``told_at`` that waits, from all frontends.
+    ``waiting`` is how many images, from all frontends, waited there at ``reported_at`` as the worker reported it.
     """
 
     def __init__(self, worker: str, link: Link) -> None:
@@ -54,14 +54,14 @@ class WorkerLink:
         self.link = link
         self.in_flight = 0
         self.waiting = 0
-        self.told_at = 0.0
+        self.reported_at = 0.0
         self.submissions: list[Submission] = []
         self.cancellations: list[Cancellation] = []
         self.connected = True
 
     def backlog(self, now: float, image_seconds: float) -> int:
-        """How many images it has, from all frontends: what it said less what it has done since, and ours at least."""
-        left = self.waiting - int((now - self.told_at) / image_seconds) if self.waiting else 0
+        """Estimate its images from all frontends: those it reported less what it has run since, and at least ours."""
+        left = self.waiting - int((now - self.reported_at) / image_seconds) if self.waiting else 0
         return max(self.in_flight, left)
 
 
@@ -99,7 +99,7 @@ class Flights:
         return flight
 
     def end(self, slot: int, generation: int) -> Flight | None:
-        """End and return the flight that an answer speaks of; None if it is not under way any more."""
+        """End and return the flight that an answer is for; None if it is not under way any more."""
         flight = self._by_slot[slot]
         if flight is None or flight.generation != generation:
             return None

@@ -91,7 +91,7 @@ class ModelTable:
         return served if served is not None else self._explain(name, version)
 
     def _index(self) -> None:
-        """Name every way to ask for a version that answers; one being restarted still queues images."""
+        """List the names by which a version that answers is found; one being restarted still queues images."""
         answering = [info for info in self._infos if info.state in ("ready", "restarting")]
         self._served = {}
         # The last one named wins: the newest version, and of that the newest revision.
@@ -108,7 +108,7 @@ class ModelTable:
             raise ModelUnavailableError("the server is starting; try again soon")
         names = sorted({info.name for info in self._infos})
         if name == "":
-            ready = sorted({model for model, asked in self._served if model and asked == ""})
+            ready = sorted({model for model, number in self._served if model and number == ""})
             if ready:
                 raise ModelNotFoundError(f"the request names no model; name one of {', '.join(ready)}")
             raise ModelUnavailableError("no model is ready yet; try again soon")

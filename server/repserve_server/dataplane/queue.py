@@ -97,7 +97,7 @@ class ModelQueue:
             decode_seconds: how long other images will be decoded before these.
 
         Raises:
-            QueueFullError: there is no room, or the deadline cannot be met; it says when trying again makes sense.
+            QueueFullError: there is no room, or the deadline cannot be met; ``retry_after`` is when to try again.
             InvalidRequestError: there are more images than the queue has slots.
         """
         workers = self.worker_count
@@ -256,7 +256,7 @@ class ModelQueue:
         ended = [(entry.outcome, self._flights.end(entry.slot, entry.generation)) for entry in answer.slots]
         scored = [flight.slot for outcome, flight in ended if flight is not None and outcome is Outcome.SCORED]
         batch = BatchScores(self.area.scores[scored], self._output)
-        worker.waiting, worker.told_at = answer.waiting, answer.finished
+        worker.waiting, worker.reported_at = answer.waiting, answer.finished
         compute = answer.finished - answer.started
         if scored:
             self._admission.measure(answer.size, compute, full=answer.reason is CloseReason.FULL)
@@ -304,7 +304,7 @@ class ModelQueue:
             self._dispatch(flight)
 
     def _abandon(self, flights: Sequence[Flight]) -> None:
-        """Nobody waits for these any more: free what no worker has, ask workers to drop the rest."""
+        """Drop images whose request has ended: free those that no worker has, and cancel the others."""
         for flight in flights:
             if flight.worker is None:
                 if flight in self._unassigned:

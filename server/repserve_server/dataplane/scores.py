@@ -20,7 +20,7 @@ _USUAL_TOP_K = 5
 class BatchScores:
     """The scores of images that were answered together, float32 [images, classes].
 
-    They are ranked together, when the first of them is asked for: one pass of numpy over sixteen rows costs little
+    They are ranked together, when the first of them is needed: one pass of numpy over sixteen rows costs little
     more than over one.
     """
 
@@ -56,7 +56,7 @@ class BatchScores:
         best = best[rows, (-self.scores[rows, best]).argsort(axis=1, kind="stable")]
         probabilities = self.scores[rows, best]
         if np.count_nonzero(self.scores >= probabilities[:, -1:]) > images * kept:
-            # Equal scores at the last place: the partition took any of them, the lower index shall win.
+            # Equal scores at the last place: the partition took any of them, but the lower index must win.
             best = (-self.scores).argsort(axis=1, kind="stable")[:, :kept]
             probabilities = self.scores[rows, best]
         with np.errstate(invalid="ignore", over="ignore"):

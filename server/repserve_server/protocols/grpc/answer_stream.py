@@ -29,8 +29,8 @@ AnswerT = TypeVar("AnswerT")
 class AnswerStream(Generic[RequestT, AnswerT]):
     """Answers a stream, and knows when it is over.
 
-    gRPC sends one message of a stream at a time. A task that has an answer sends it itself, and then whatever other
-    tasks have left meanwhile, which saves the switch to a task that only sends.
+    gRPC sends one message of a stream at a time. A task that has an answer sends it itself, and then the answers
+    that other tasks have left meanwhile; this saves the switch to a task that only sends.
 
     Args:
         context: the RPC.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from repserve_server.protocols.kserve.core import InferenceCore
 
 _MARK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
-"""A client that counts several answers to a request sends the first, and finds the last answer by the second."""
+"""A client that expects several answers to a request sends the first, and knows the last answer by the second."""
 _SETTING_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 
 
@@ -185,7 +185,7 @@ def _fail(request: pb.ModelInferRequest, error: RepServeError) -> pb.ModelStream
 
 
 def _mark_final(request: pb.ModelInferRequest, response: pb.ModelInferResponse) -> pb.ModelInferResponse:
-    """Mark an answer as the last one of its request, for a client that asked for the mark."""
+    """Mark an answer as the last one of its request, for a client that requests the mark."""
     if _MARK_FINAL in request.parameters and request.parameters[_MARK_FINAL].bool_param:
         response.parameters[_FINAL].bool_param = True
     return response

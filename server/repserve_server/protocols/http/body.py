@@ -67,7 +67,7 @@ def parse_json(text: bytes, kind: type[ModelT], hint: str = "") -> ModelT:
     Args:
         text: the JSON.
         kind: the model.
-        hint: what else to say of a text that is no JSON at all.
+        hint: what the message adds if the text is not JSON at all.
 
     Raises:
         InvalidRequestError: it is not JSON, or not what the model expects.

@@ -86,7 +86,7 @@ def read_request(
 
 
 def write_response(response: InferenceResponse, binary: Mapping[str, bool]) -> tuple[bytes, int | None]:
-    """Write the body of an answer, and say how much of it is JSON; None when all of it is.
+    """Write the body of an answer; also return how many bytes of it are JSON, None for all.
 
     Raises:
         InferenceError: a score is not finite, which JSON cannot express.
@@ -110,7 +110,7 @@ def write_response(response: InferenceResponse, binary: Mapping[str, bool]) -> t
         text = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     except ValueError as error:
         raise InferenceError(
-            "the model's scores are not all finite, which JSON cannot express; ask for the output with binary_data"
+            "the model's scores are not all finite, which JSON cannot express; request the output with binary_data"
         ) from error
     return (b"".join((text, *raw)), len(text)) if raw else (text, None)
 
@@ -195,7 +195,7 @@ def _flatten(values: object) -> Iterator[object]:
 
 
 def _element(name: str, value: object, *, is_base64: bool) -> bytes:
-    """One element of a BYTES tensor: text, or base64 where the input or the element says so."""
+    """Read an element of a BYTES tensor: text, or base64 where the input or the element is marked so."""
     encoded = value.get("b64") if isinstance(value, dict) else value if is_base64 else None
     try:
         if isinstance(encoded, str):

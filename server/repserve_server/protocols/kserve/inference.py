@@ -47,10 +47,10 @@ def check_input(request: InferenceRequest, info: ModelInfo) -> tuple[InputTensor
 
 
 def check_output(request: InferenceRequest, info: ModelInfo) -> RequestedOutput:
-    """Return the output that the request asks for.
+    """Return the requested output.
 
     Raises:
-        InvalidRequestError: the request asks for more than one, or for one that the model does not have.
+        InvalidRequestError: the request names more than one, or one that the model does not have.
     """
     if not request.outputs:
         return RequestedOutput(info.output_name)
@@ -60,7 +60,7 @@ def check_output(request: InferenceRequest, info: ModelInfo) -> RequestedOutput:
                 f"model {info.name!r} has no output {output.name!r}; its output is {info.output_name!r}"
             )
     if len(request.outputs) > 1:
-        raise InvalidRequestError(f"the request asks for output {info.output_name!r} more than once; ask for it once")
+        raise InvalidRequestError(f"the request names output {info.output_name!r} more than once; name it once")
     return request.outputs[0]
 
 

@@ -18,8 +18,8 @@ IMAGE, PIXELS = "IMAGE", "INPUT"
 def inputs_of(info: ModelInfo) -> list[TensorMetadata]:
     """Describe the inputs, of which a request has one.
 
-    ``inputs`` in model.toml may leave out one of the first two. The last one, the model's own float32 input, is there
-    only where the frontends hand the model float32: a model that normalises on its device takes pixels only.
+    ``inputs`` in model.toml may leave out one of the first two. The last one, the model's own float32 input, is
+    offered only where the model takes float32 from the frontends: one that normalises on its device takes pixels only.
     """
     tensors: list[TensorMetadata] = [
         {"name": IMAGE, "datatype": "BYTES", "shape": [-1, 1]},

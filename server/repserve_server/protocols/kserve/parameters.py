@@ -38,7 +38,7 @@ def write_region(place: RegionSlice) -> dict[str, str | int]:
 
 
 def read_output(name: str, parameters: Parameters) -> RequestedOutput:
-    """Read an output that a request asks for."""
+    """Read a requested output."""
     return RequestedOutput(name, read_number(parameters, "classification"), read_region(parameters))
 
 

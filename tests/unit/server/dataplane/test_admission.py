@@ -1,4 +1,4 @@
-"""Admission: room for whoever comes next, and no promise that cannot be kept."""
+"""Admission: room for the next client, and no promise that cannot be kept."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ operations = st.one_of(
 
 
 class Backend(FakeBackend):
-    """Its scores tell which revision gave them; one run fails when it is told so."""
+    """Its scores tell which revision gave them; one run fails on request."""
 
     def __init__(self, revision: int) -> None:
         super().__init__(SIZES)

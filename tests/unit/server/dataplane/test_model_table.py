@@ -1,4 +1,4 @@
-"""Looking models up by the names that requests use, and what is said when nothing is found."""
+"""Looking models up by the names that requests use, and the errors when nothing is found."""
 
 from __future__ import annotations
 

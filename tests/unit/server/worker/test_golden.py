@@ -1,4 +1,4 @@
-"""The golden check: a model that answers otherwise than it must is not served, and is told why."""
+"""The golden check: a model whose results are not the recorded ones is not served, and the log has the reason."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def write(model: Path, text: str) -> Path:
 
 
 def image(name: str, index: int, score: float | None = None) -> str:
-    said = "" if score is None else f"score = {score}\n"
-    return f'[[image]]\nfile = "{name}.png"\nclass = {index}\n{said}'
+    probability = "" if score is None else f"score = {score}\n"
+    return f'[[image]]\nfile = "{name}.png"\nclass = {index}\n{probability}'
 
 
 def test_images_are_compared_in_batches_of_every_size(model: Path) -> None:

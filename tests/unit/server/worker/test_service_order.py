@@ -1,4 +1,4 @@
-"""The order of service: clients in turns, urgent images first, and nobody waits for ever."""
+"""The order of service: clients in turns, urgent images first, and no image waits for ever."""
 
 from __future__ import annotations
 

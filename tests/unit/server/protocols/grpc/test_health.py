@@ -36,16 +36,16 @@ async def check(health: Health, service: str) -> Any:  # noqa: ANN401 - the libr
 
 
 class Watcher:
-    """A client that watches, and keeps all it is told."""
+    """A client that watches, and keeps every status."""
 
     def __init__(self, health: Health, service: str) -> None:
-        self.told: list[Any] = []
+        self.statuses: list[Any] = []
         self._stream = health.Watch(health_pb2.HealthCheckRequest(service=service), FakeContext())
         self.task = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
         async for response in self._stream:
-            self.told.append(response.status)
+            self.statuses.append(response.status)
 
 
 def test_nothing_serves_before_the_supervisor_says_so() -> None:
@@ -88,7 +88,7 @@ def test_every_watcher_learns_of_every_change() -> None:
         health.go()
         await settle()
         for watcher in watchers:
-            assert watcher.told == [UNKNOWN, NOT_SERVING, SERVING, NOT_SERVING, SERVING, NOT_SERVING]
+            assert watcher.statuses == [UNKNOWN, NOT_SERVING, SERVING, NOT_SERVING, SERVING, NOT_SERVING]
             watcher.task.cancel()
 
     run_async(test)
@@ -105,7 +105,7 @@ def test_a_watcher_is_not_told_what_it_knows_and_may_miss_what_is_over() -> None
         health.update(table(("a", "1", "restarting")))
         health.update(table(("a", "1", "ready")))
         await settle()
-        assert watcher.told == [SERVING]
+        assert watcher.statuses == [SERVING]
         watcher.task.cancel()
 
     run_async(test)

@@ -63,8 +63,8 @@ def test_the_delay_in_the_trailing_metadata_is_the_one_meant(seconds: float) -> 
     retry = error_details_pb2.RetryInfo()
     (detail,) = status.details
     assert detail.Unpack(retry)
-    told = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    assert told == pytest.approx(seconds, abs=1e-6)
+    delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    assert delay == pytest.approx(seconds, abs=1e-6)
     assert 0 <= retry.retry_delay.nanos < 10**9
 
 

@@ -57,8 +57,8 @@ def test_a_failure_that_the_server_does_not_know_is_logged_and_not_told(caplog: 
     async def test() -> None:
         client = await connect()
         response = await client.get("/v2/health/live", headers={"X-Request-Id": "order-17"})
-        told = {"error": "internal error; look for request order-17 in the server's log"}
-        assert (response.status, await response.json()) == (500, told)
+        expected = {"error": "internal error; look for request order-17 in the server's log"}
+        assert (response.status, await response.json()) == (500, expected)
         assert "ZeroDivisionError" in caplog.text
         (record,) = caplog.records
         assert (record.__dict__["request_id"], record.__dict__["method"]) == ("order-17", "GET /v2/health/live")

@@ -198,6 +198,6 @@ def test_an_output_in_shared_memory_says_where() -> None:
 
 def test_scores_that_json_does_not_have_are_refused_and_fit_raw() -> None:
     output = OutputTensor("s", "FP32", (1, 1), np.array([np.nan], np.float32).tobytes())
-    with pytest.raises(InferenceError, match="ask for the output with binary_data"):
+    with pytest.raises(InferenceError, match="request the output with binary_data"):
         write_response(answer(output), {"": False})
     assert write_response(answer(output), {"": True})[0].endswith(np.array([np.nan], np.float32).tobytes())

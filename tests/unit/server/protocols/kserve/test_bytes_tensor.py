@@ -1,4 +1,4 @@
-"""BYTES tensors: what goes in comes out, and anything else is told what is wrong with it."""
+"""BYTES tensors: elements come out as they went in, and malformed content is refused with the reason."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ LABELS = ("zero", "one", "two", "three")
 
 
 class FakeAdministration:
-    """The server as a whole, of which only the statistics are asked here."""
+    """The server as a whole, of which only the statistics are used here."""
 
     async def figures(self, samples: Sequence[str]) -> Figures:
         assert "repserve_images_total" in samples
@@ -203,7 +203,7 @@ WRONG: list[tuple[InferenceRequest, str]] = [
 
 
 @pytest.mark.parametrize(("request_", "words"), WRONG)
-def test_a_wrong_request_is_told_what_is_wrong(tmp_path: Path, request_: InferenceRequest, words: str) -> None:
+def test_a_wrong_request_is_refused_with_the_reason(tmp_path: Path, request_: InferenceRequest, words: str) -> None:
     async def test() -> None:
         await Harness(tmp_path).refuse(request_, InvalidRequestError, words)
 

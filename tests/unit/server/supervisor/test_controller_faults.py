@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from repserve_server.channel.frontend_messages import AttachWorker, Started, UpdateModel, UpdateReadiness
-from repserve_server.channel.message import Stop
+from repserve_server.channel.frontend_messages import AttachWorker, OpenQueue, Started, UpdateModel, UpdateReadiness
+from repserve_server.channel.message import Message, Stop
 from repserve_server.channel.requests import (
     Call,
     Done,
@@ -60,6 +62,26 @@ def test_without_descriptors_for_links_the_server_still_stops(monkeypatch: pytes
     for _ in range(2):
         harness.happen(SignalReceived(signal.SIGINT))
     assert frontend.take(Stop)
+
+
+def test_slots_that_cannot_be_sent_leave_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    send = FakeChild.send
+
+    def refuse_slots(child: FakeChild, message: Message, descriptors: Sequence[int] = ()) -> None:
+        if isinstance(message, OpenQueue):
+            refuse()
+        send(child, message, descriptors)
+
+    harness = ControllerHarness(folder(1))
+    (frontend,) = harness.frontends
+    harness.say(frontend, Started())
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeChild, "send", refuse_slots)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        harness.say(harness.workers[0], READY)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    harness.happen(TimerDue())
+    assert len(frontend.take(OpenQueue)) == 1
 
 
 def test_a_signal_without_a_name_has_a_number() -> None:

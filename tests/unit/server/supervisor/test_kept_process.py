@@ -126,6 +126,16 @@ def test_the_silence_of_a_process_that_has_ended_does_not_count_for_the_next() -
     assert not harness.child.killed
 
 
+def test_the_next_process_is_killed_too_if_it_hangs() -> None:
+    harness = Harness()
+    for hung in (1, 2):
+        assert harness.killed_after(61.0)
+        assert harness.hung() == hung
+        harness.kept.exited(-signal.SIGKILL)
+        harness.clock.advance(30.0)
+        harness.kept.keep()
+
+
 def test_time_by_which_the_supervisor_was_late_does_not_count() -> None:
     harness = worker()
     harness.kept.collect_metrics()

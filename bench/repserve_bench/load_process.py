@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from repserve_bench.child_process import Failed
 from repserve_bench.counts import Counts
 from repserve_bench.driver import Driver
+from repserve_bench.errors import BenchError
 from repserve_bench.load_messages import Finished, Job, Ready
-from repserve_bench.payloads import PayloadError
 from repserve_bench.transport.factory import make_transport
 
 CONNECT_TIMEOUT = 5.0
@@ -35,19 +35,16 @@ async def serve(connection: Connection) -> None:
     counts = Counts(job.groups)
     driver = Driver(job, transport, counts)
     try:
-        await transport.open(CONNECT_TIMEOUT)
+        requests_kept = await transport.open(CONNECT_TIMEOUT)
         if job.warm_up_seconds:
             await driver.run(requests=0, seconds=job.warm_up_seconds)
             counts.forget()
-        connection.send(Ready(transport.requests_kept))
+        connection.send(Ready(requests_kept))
         await asyncio.to_thread(connection.recv)
         started, cpu_started = time.monotonic(), time.process_time()
         ended = await _watch(connection, driver, counts, job)
-    except PayloadError as error:
+    except BenchError as error:
         connection.send(Failed(str(error)))
-        return
-    except TimeoutError:
-        connection.send(Failed(f"no server answers at {job.address}: start one, or name another with --server"))
         return
     connection.send(
         Finished(

@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, cast
 
 from repserve_bench.child_process import ChildProcess, Failed
+from repserve_bench.errors import BenchError
 from repserve_bench.mlperf.scenario import LOADED_SAMPLES, Finished, ScenarioJob, test_settings
-from repserve_bench.payloads import PayloadError
 
 if TYPE_CHECKING:
     from repserve_bench.mlperf.system import SystemUnderTest
@@ -35,10 +35,8 @@ def main() -> None:
         with SystemUnderTest(job.load) as system:
             _start(job, system)
             connection.send(Finished(system.failed, system.failures))
-    except PayloadError as error:
+    except BenchError as error:
         connection.send(Failed(str(error)))
-    except TimeoutError:
-        connection.send(Failed(f"no server answers at {job.load.address}: start one, or name another with --server"))
 
 
 def _start(job: ScenarioJob, system: SystemUnderTest) -> None:

@@ -51,7 +51,7 @@ class SystemUnderTest:
 
         Raises:
             PayloadError: An image could not be read.
-            TimeoutError: No server answers.
+            LoadError: No server answers.
         """
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()

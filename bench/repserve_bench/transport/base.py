@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from repserve_bench.errors import LoadError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,16 +22,15 @@ TransportName = Literal["stream", "unary", "v2"]
 class Transport(Protocol):
     """The requests of a job and the connections they travel on."""
 
-    @property
-    def requests_kept(self) -> bool:
-        """Whether every request was serialised in advance; if not, that is part of the measured time."""
-
-    async def open(self, connect_timeout: float) -> None:
+    async def open(self, connect_timeout: float) -> bool:
         """Serialise the requests and connect.
+
+        Returns:
+            Whether every request was serialised in advance; if not, that is part of the measured time.
 
         Raises:
             PayloadError: An image could not be read.
-            TimeoutError: No server answers.
+            LoadError: No server answers.
         """
 
     def send(self, index: int, time_limit: float, done: Done) -> None:
@@ -46,3 +47,8 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Cancel what is in flight and close the connections."""
+
+
+def no_answer(address: str) -> LoadError:
+    """Return the error for a server that cannot be reached."""
+    return LoadError(f"no server answers at {address}: start one, or name another with --server")

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from typing_extensions import override
 
 from repserve_bench.payloads import Payloads, classify_request
-from repserve_bench.transport.base import Transport
+from repserve_bench.transport.base import Transport, no_answer
 from repserve_client.channels import channel_options
 from repserve_client.errors import (
     ClientError,
@@ -48,20 +48,19 @@ class StreamTransport(Transport):
         self._turn = 0
         self._fresh_id = FIRST_FRESH_ID
 
-    @property
     @override
-    def requests_kept(self) -> bool:
-        return self._payloads.kept
-
-    @override
-    async def open(self, connect_timeout: float) -> None:
+    async def open(self, connect_timeout: float) -> bool:
         await asyncio.to_thread(self._payloads.prepare)
         address = self._job.address
         options = channel_options(address)
         self._channels = [grpc.aio.insecure_channel(address, options) for _ in range(self._job.channels)]
         self._streams = [_Stream(channel) for channel in self._channels]
-        async with asyncio.timeout(connect_timeout):
-            await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+        try:
+            async with asyncio.timeout(connect_timeout):
+                await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+        except TimeoutError as error:
+            raise no_answer(address) from error
+        return self._payloads.kept
 
     @override
     def send(self, index: int, time_limit: float, done: Done) -> None:

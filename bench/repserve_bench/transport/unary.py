@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from typing_extensions import override
 
 from repserve_bench.payloads import Payloads, classify_request
-from repserve_bench.transport.base import Transport
+from repserve_bench.transport.base import Transport, no_answer
 from repserve_bench.transport.inference import INFER_METHOD, infer_request, read_scores
 from repserve_client.channels import channel_options
 from repserve_client.errors import ClientError, InternalError, from_rpc_error
@@ -71,15 +71,11 @@ class UnaryTransport(Transport):
         self._freed: list[int] = []
         """Connections in the order in which requests on them ended."""
 
-    @property
     @override
-    def requests_kept(self) -> bool:
-        return self._payloads.kept
-
-    @override
-    async def open(self, connect_timeout: float) -> None:
+    async def open(self, connect_timeout: float) -> bool:
         await asyncio.to_thread(self._payloads.prepare)
         await asyncio.to_thread(self._connect, connect_timeout)
+        return self._payloads.kept
 
     @override
     def send(self, index: int, time_limit: float, done: Done) -> None:
@@ -108,7 +104,7 @@ class UnaryTransport(Transport):
             try:
                 ready.result(max(0.0, deadline - time.monotonic()))
             except grpc.FutureTimeoutError as error:
-                raise TimeoutError from error
+                raise no_answer(address) from error
         # An open call keeps the thread of a connection that carries nothing for a moment. A server that does not know
         # this one ends it, and then threads come and go.
         self._anchors = [channel.unary_stream(WATCH_HEALTH, None, None)(b"") for channel in self._channels]

@@ -195,11 +195,12 @@ def test_an_answer_that_changes_between_replays_is_counted(server: FakeServer, s
     assert result.tally.changed_answers == 2 * IMAGES
 
 
-def test_no_server_is_an_error_that_names_the_address(samples: list[Sample]) -> None:
+@pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_no_server_is_an_error_that_names_the_address(samples: list[Sample], transport: TransportName) -> None:
     with FakeServer() as gone:
         address = gone.address
-    with pytest.raises(LoadError, match=address):
-        run_load(samples, LoadSettings(address))
+    with pytest.raises(LoadError, match=f"no server answers at {address}"):
+        run_load(samples, LoadSettings(address, transport=transport))
 
 
 def test_an_image_that_cannot_be_read_is_an_error(server: FakeServer, samples: list[Sample]) -> None:

@@ -44,13 +44,12 @@ class FakeTransport:
     """Answers each request a turn of the loop later, with what ``answer`` makes of its number among all."""
 
     answer: Callable[[int], Outcome] = lambda _: ANSWER
-    requests_kept: bool = True
     sent: list[int] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
 
-    async def open(self, connect_timeout: float) -> None:
-        """Has nothing to open."""
+    async def open(self, connect_timeout: float) -> bool:  # noqa: ARG002
+        return True
 
     def send(self, index: int, time_limit: float, done: Done) -> None:
         assert time_limit > 0

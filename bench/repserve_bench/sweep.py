@@ -132,9 +132,12 @@ def sweep_columns(document: Mapping[str, Any]) -> tuple[Column, ...]:
 
 def sweep_table(document: Mapping[str, Any]) -> Table:
     """Return the points as a table for a terminal; simulated devices are marked."""
-    model = document["model"]
-    title = f"{model['name']} on {', '.join(model['devices']) or 'an unknown device'}"
-    title = (
-        ("SIMULATED: " if model["simulated"] else "") + title + (" (interrupted)" if document["interrupted"] else "")
-    )
+    simulated = "SIMULATED: " if document["model"]["simulated"] else ""
+    title = simulated + sweep_title(document) + (" (interrupted)" if document["interrupted"] else "")
     return rich_table(sweep_columns(document), document["points"], title)
+
+
+def sweep_title(document: Mapping[str, Any]) -> str:
+    """Return the model and its devices; servers that speak KServe v2 only do not name theirs."""
+    model = document["model"]
+    return f"{model['name']} on {', '.join(model['devices']) or 'an unknown device'}"

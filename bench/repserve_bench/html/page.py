@@ -14,7 +14,7 @@ from repserve_bench.html import plots
 from repserve_bench.mlperf.logs import SCENARIO_COLUMNS
 from repserve_bench.report_file import MLPERF, RUN, SATURATE, SWEEP, TABLE, write_json
 from repserve_bench.saturation import SATURATION_COLUMNS, by_rate
-from repserve_bench.sweep import sweep_columns
+from repserve_bench.sweep import sweep_columns, sweep_title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,7 +127,12 @@ def _sweep(document: Mapping[str, Any]) -> dict[str, Any]:
         name = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point["server"].items())
         name = f"{name} SIMULATED".strip() if point["simulated"] else name
         series.setdefault(name, []).append(point)
-    return {"document": document, "columns": sweep_columns(document), "picture": plots.throughput_latency(series)}
+    return {
+        "document": document,
+        "title": sweep_title(document),
+        "columns": sweep_columns(document),
+        "picture": plots.throughput_latency(series),
+    }
 
 
 def _saturation(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,16 @@ from rich.console import Console
 from repserve_bench.accuracy import Accuracy
 from repserve_bench.column import rich_list
 from repserve_bench.dataset import Dataset, Sample
-from repserve_bench.figures import RUN_FIGURES, run_json
+from repserve_bench.figures import RUN_FIGURES, point_json, run_json
+from repserve_bench.html.page import render as render_page
 from repserve_bench.load import LoadResult
 from repserve_bench.load_messages import LoadSettings
+from repserve_bench.load_options import Prepared
 from repserve_bench.measurement import Measurement
 from repserve_bench.predictions import Prediction, read_predictions, write_predictions
 from repserve_bench.report_file import write_json
 from repserve_bench.run import run_markdown
+from repserve_bench.sweep import Sweep
 from repserve_bench.tally import Tally
 from repserve_bench.windows import Stability
 from repserve_client.results import InstanceInfo, ModelInfo, RankedClass
@@ -188,3 +191,10 @@ def test_markdown_has_the_figures_and_the_warnings(report: Measurement) -> None:
     text = run_markdown(run_json(report))
     assert "| throughput | 2.0 fps |" in text
     assert "- INTERNAL: a NaN" in text
+
+
+def test_the_page_of_a_sweep_on_a_server_that_names_no_device_calls_it_unknown(report: Measurement) -> None:
+    model = replace(MODEL, instances=())
+    sweep = Sweep(seconds=1.0, points=[{**point_json(replace(report, model=model)), "server": {}}])
+    sweep.prepared = Prepared(report.dataset, model, SETTINGS, passes=2)
+    assert "digits on an unknown device</h2>" in render_page([sweep.to_json()])

@@ -37,8 +37,6 @@ EXPECTED_SECONDS = 0.01
 """Rough time to an answer, to estimate the number of load processes."""
 BUSY_SHARE = 0.9
 """A load process that used more of a core than this may have been what limited the throughput."""
-
-
 LEAST_SECONDS = 0.1
 """In a shorter replay, it cannot be determined what limited it."""
 

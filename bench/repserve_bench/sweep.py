@@ -45,7 +45,7 @@ class Sweep(Series):
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values; times in seconds."""
         # The number in flight is each point's own.
-        settings = replace(self.prepared.settings, seconds=self.seconds, concurrency=0)
+        settings = replace(self.prepared.settings, seconds=self.seconds)
         document = report_head(SWEEP, settings, self.prepared.model)
         document["settings"]["concurrency"] = None
         document["model"] |= {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from repserve_server.backends.base import Backend
 
-NPU_PREFIX, SIMULATED_PREFIX = "npu:", "sim:"
+NPU_PREFIX = "npu:"
 SUFFIX_OF_DEVICE = {"npu": ".om", "cpu": ".onnx"}
 LARGEST_GEAR = 2048
 """The largest batch size that an .om can be compiled for, says the documentation of atc."""

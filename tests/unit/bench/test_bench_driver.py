@@ -11,7 +11,7 @@ from repserve_bench.arrivals import Arrivals
 from repserve_bench.dataset import Sample
 from repserve_bench.driver import Driver
 from repserve_bench.load_messages import Job
-from repserve_bench.payloads import InputSettings, PayloadError
+from repserve_bench.payloads import PayloadError
 from repserve_client.errors import ClientError, InternalError, UnavailableError
 from repserve_protos.v1 import classification_pb2 as pb
 
@@ -27,12 +27,7 @@ def job(*, concurrency: int, retries: bool = False, arrivals: Arrivals | None = 
     return Job(
         address="127.0.0.1:1",
         groups=tuple((Sample(Path(f"{number}.jpg")),) for number in range(4)),
-        input=InputSettings(),
-        transport="unary",
         concurrency=concurrency,
-        channels=1,
-        requests=0,
-        seconds=0.0,
         timeout=timeout,
         arrivals=arrivals,
         retries=retries,

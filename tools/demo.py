@@ -44,7 +44,7 @@ NEXT_STEPS = """\
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo failed; the message says why."""
 
 
 def compare_predictions(served: Mapping[str, Prediction], card: Mapping[str, int]) -> list[str]:

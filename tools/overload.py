@@ -1,7 +1,7 @@
-"""``make overload``: a server that is offered several times what it can do.
+"""``make overload``: offers a server several times its capacity.
 
-The device is simulated and slow, and images are 8 by 8 pixels, so that the device is what limits the server, and not
-the machine that both it and the load run on. Requests come at random (Poisson) whatever becomes of those before them.
+The device is simulated and slow, and images are 8 by 8 pixels, so that the device is the limit, and not the machine
+that server and load share. Requests are sent at random (Poisson), independently of each other.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ CONCURRENCY = 64
 CONNECT_SECONDS = 5.0
 _EXPECTED = ("OK", "RESOURCE_EXHAUSTED")
 MOST_PENDING = 4_096
-"""Requests that may be unanswered before the load itself gives up: a server that neither answers nor refuses."""
+"""Unanswered requests at which the load gives up: the server then neither answers nor refuses them."""
 
 
 class Outcomes(Recorder):
-    """What became of requests: seconds from when each was due to its end, by status."""
+    """The outcomes of requests: seconds from when each was due to its end, by status."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
@@ -60,11 +60,11 @@ class Outcomes(Recorder):
         """Seconds from the first request to the last end."""
 
     def count(self, code: str) -> int:
-        """Return how many requests ended so."""
+        """Return how many requests ended with this status."""
         return len(self.seconds.get(code, []))
 
     def milliseconds(self, code: str, percentile: float) -> float:
-        """Return a percentile of the latency of requests that ended so."""
+        """Return a percentile of the latency of requests that ended with this status."""
         values = self.seconds.get(code)
         return float(np.percentile(values, percentile)) * 1e3 if values else 0.0
 
@@ -110,7 +110,7 @@ class OverloadFigures:
 
 
 async def measure_capacity(job: Job) -> float:
-    """Return the requests a second that a closed loop gets through."""
+    """Return the throughput of a closed loop, in requests a second."""
     outcomes = await _drive(job, CAPACITY_SECONDS)
     return outcomes.count("OK") / outcomes.elapsed
 
@@ -148,7 +148,7 @@ def make_job(address: str, folder: Path) -> Job:
 
 
 async def run(server: ServerProcess, job: Job, factor: float, seconds: float, max_queue_size: int) -> OverloadFigures:
-    """Measure what the server can do, then offer ``factor`` times that."""
+    """Measure the server's capacity, then offer ``factor`` times that."""
     capacity = await measure_capacity(job)
     before, cpu = server.resident_bytes(), server.cpu_seconds()
     outcomes = await offer(job, factor * capacity, seconds)
@@ -158,7 +158,7 @@ async def run(server: ServerProcess, job: Job, factor: float, seconds: float, ma
         capacity=capacity,
         offered=requests / seconds,
         seconds=seconds,
-        # What is accepted at the end is answered after it: the queue was empty at the start, so that is extra.
+        # Requests still queued at the end are answered after it, and the queue was empty at the start.
         goodput=(outcomes.count("OK") - _left_in_queue(outcomes, capacity)) / seconds,
         accepted_p50=outcomes.milliseconds("OK", 50),
         accepted_p99=outcomes.milliseconds("OK", 99),
@@ -176,7 +176,7 @@ async def run(server: ServerProcess, job: Job, factor: float, seconds: float, ma
 
 
 def _left_in_queue(outcomes: Outcomes, capacity: float) -> float:
-    """Return how many accepted requests were answered after the load's end: those of one full queue's time."""
+    """Return how many accepted requests were answered after the end of the load: those of a full queue."""
     return outcomes.milliseconds("OK", 50) / 1e3 * capacity
 
 

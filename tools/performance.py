@@ -51,7 +51,7 @@ COLUMNS = (Column("devices", "device"), Column("name", "load"), *SERIES_FIGURES)
 
 @dataclass(frozen=True)
 class PerformanceSettings:
-    """What the figures are measured with."""
+    """Model, images, precision and length of the measurements."""
 
     model_repository: Path
     images: Path
@@ -61,7 +61,7 @@ class PerformanceSettings:
 
 @dataclass(frozen=True)
 class CpuBound:
-    """What the cores could do if serving cost nothing beside engine and preprocessing."""
+    """What the cores could do if serving cost nothing besides engine and preprocessing."""
 
     engine_cpu_seconds: float
     """Of one image in a batch of 16."""
@@ -116,7 +116,7 @@ def preprocessing_cpu_seconds(samples: Sequence[Sample], preprocessing: Preproce
 
 
 def serve(name: str, server: ServerProcess, dataset: Dataset, load: LoadSettings, console: Console) -> dict[str, Any]:
-    """Load a running server and measure both sides; the figures of one row."""
+    """Load a running server, and return the figures of one row."""
     console.print(f"{server.device}: {name} ...", highlight=False)
     model = choose_model(list_models(server.address), MODEL)
     found = measure_load(dataset, load, model, console, server)

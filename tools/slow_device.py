@@ -1,7 +1,4 @@
-"""A pretended device, slow enough to be the limit on any machine: ``--runtime slow_device:Device``.
-
-It says that it is simulated wherever it is named.
-"""
+"""A simulated device, slow enough to be the limit on any machine: ``--runtime slow_device:Device``."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RUN_SECONDS = 0.064
-"""Of a run, whatever its size: 250 images a second in batches of 16."""
+"""Of a run of any size: 250 images a second in batches of 16."""
 CLASSES = 4
 
 
 class Device(Backend):
-    """Takes its time and answers the same for every image."""
+    """Sleeps for each run, and gives every image the same scores."""
 
     name = "slow_device"
     precision = "none"
@@ -46,4 +43,4 @@ class Device(Backend):
 
     @override
     def close(self) -> None:
-        """Has nothing to give back."""
+        """Has nothing to close."""

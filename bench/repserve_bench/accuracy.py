@@ -24,7 +24,7 @@ class Accuracy:
 
         Args:
             label: The index of its class.
-            ranked: The class indices answered, most probable first; those after the fifth do not count.
+            ranked: Class indices of the answer, most probable first; those after the fifth do not count.
         """
         self.images += 1
         if ranked and ranked[0] == label:

@@ -14,10 +14,10 @@ Distribution = Literal["constant", "poisson"]
 
 @dataclass(frozen=True)
 class Arrivals:
-    """An open loop's arrivals: what users do who know nothing of one another.
+    """The arrivals of an open loop: requests of independent users.
 
-    In a closed loop a server that stalls is sent nothing more, so that the stall shows in few requests
-    (coordinated omission). Here requests stay due while it stalls, and each is timed from when it was due.
+    In a closed loop a server that stalls receives nothing during the stall, so only a few requests show it
+    (coordinated omission). Here requests stay due during a stall, and each is timed from when it was due.
     """
 
     rate: float

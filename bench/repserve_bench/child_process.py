@@ -1,4 +1,4 @@
-"""A module of the bench that runs in a process of its own, with a job and a socket to talk over."""
+"""A module of the bench that runs in a process of its own and gets its job over a socket."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ChildProcess:
             self._process.wait()
 
     def send(self, message: object) -> None:
-        """Send a message; one that has ended does not get it."""
+        """Send a message; do nothing if the process has ended."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
 

@@ -1,4 +1,4 @@
-"""A column of a report: where a figure stands in the JSON, how it is computed, and how it is printed everywhere."""
+"""A column of a report: a figure's path in the JSON, how it is computed and how it is printed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Noise = Literal["throughput", "p50", "p99", "none"]
 
 
 MANY = 10
-"""Columns of a table that stand closer together, to fit into 80 characters."""
+"""Tables with this many columns have no space between them, to fit into 80 characters."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Format:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
     def text(self, value: object) -> str:
-        """Return the value with its unit; what is no number stands for itself."""
+        """Return the value with its unit; values other than numbers have none."""
         return (
             f"{self.number(value)} {self.unit}" if self.unit and isinstance(value, (int, float)) else self.number(value)
         )
@@ -68,14 +68,14 @@ class Column:
     heading: str = ""
     """Name in tables; empty where the figure is for the JSON file only."""
     get: str | Callable[[Any], object] = ""
-    """Attribute of what was measured, or what computes the figure from it; empty where neither makes it."""
+    """Attribute of the measurement, or a function of it; empty if the figure does not come from one."""
     format: Format = TEXT
     short: str = ""
-    """Heading of a table's column, where name and unit would be too wide."""
+    """Heading in a table, if name and unit would be too wide."""
     instead: str = ""
-    """Path of the words that say why there is no figure."""
+    """Path of the text to print if there is no figure."""
     optional: bool = False
-    """Whether the figure is left out of a list of figures where there is none, or nothing to count."""
+    """Whether a list leaves the figure out if it is missing or a count of 0."""
     detail: bool = False
     """Whether the figure is only in the report of a single run, not in each point of a series."""
     better: Better = "neither"
@@ -91,7 +91,7 @@ class Column:
         return find(document, self.key)
 
     def found(self, document: Document) -> bool:
-        """Return whether there is a figure, and if it counts something, whether there was any."""
+        """Return whether there is a figure; a count of 0 is none."""
         value = self.value(document)
         return isinstance(value, float) or bool(value)
 
@@ -112,8 +112,8 @@ class Column:
         return self.format == TEXT
 
 
-def find(document: Document, path: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
-    """Return what stands at a path of a document; None where nothing does."""
+def find(document: Document, path: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value at a path of a document; None if there is none."""
     found: Any = document
     for key in path.split("/"):
         found = found.get(key) if isinstance(found, dict) else None
@@ -121,7 +121,7 @@ def find(document: Document, path: str) -> Any:  # noqa: ANN401 - whatever the J
 
 
 def make_document(columns: Iterable[Column], source: object) -> dict[str, Any]:
-    """Return the figures of what was measured as nested JSON values."""
+    """Return the figures of a measurement as nested JSON values."""
     document: dict[str, Any] = {}
     for column in columns:
         if column.get:
@@ -135,7 +135,7 @@ def make_document(columns: Iterable[Column], source: object) -> dict[str, Any]:
 
 
 def list_figures(columns: Iterable[Column], document: Document) -> list[tuple[str, str]]:
-    """Return each figure of a document with its name, without optional ones that are not there."""
+    """Return the name and the text of each figure in a document, without missing optional ones."""
     shown = (column for column in columns if not column.optional or column.found(document))
     return [(column.heading, column.text(document)) for column in shown]
 

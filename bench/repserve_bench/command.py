@@ -33,7 +33,7 @@ def make_console() -> Console:
 
 
 def measuring(command: Callable[Concatenate[Console, P], int]) -> Callable[P, None]:
-    """Give a command its console and end the process with the status it returns; expected errors take one line."""
+    """Give a command its console and exit with the status it returns; expected errors are printed in one line."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -50,7 +50,7 @@ def measuring(command: Callable[Concatenate[Console, P], int]) -> Callable[P, No
 
 
 def gathered(name: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command those of its options that are fields of a dataclass as one argument, an object of that class."""
+    """Pass the options that are fields of a dataclass to the command as one argument of that class."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)

@@ -38,7 +38,7 @@ CONDITIONS = (
     Column("environment/cpu", "cpu"),
     Column("environment/cores", "cores"),
 )
-"""What should be the same in both for the figures to be comparable."""
+"""What must be equal in both reports for the figures to be comparable."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Change:
     before: float | None
     after: float | None
     noise: float | None
-    """Share by which a difference may be noise; None where that is not known."""
+    """Largest difference that may be noise, as a share; None if unknown."""
 
     @property
     def ratio(self) -> float | None:
@@ -58,7 +58,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """better, worse, within noise, or nothing to say."""
+        """better, worse, within noise or unknown; empty if there is nothing to judge."""
         better = self.column.better
         if self.before is None or self.after is None or better == "neither" or self.before == self.after:
             return ""
@@ -75,10 +75,10 @@ class Comparison:
 
     changes: tuple[Change, ...]
     differing: tuple[str, ...]
-    """What was not the same in both, with both values."""
+    """Conditions that differ, with both values."""
     noise: Mapping[Noise, float | None]
-    """Share by which a figure of a window of either run was away from its mean, at most; None where a run has too few
-    windows to tell."""
+    """Largest deviation of a window's figure from its mean, as a share, over both runs; None if a run has too few
+    windows."""
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
@@ -113,7 +113,7 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
 
 
 def describe_noise(found: Comparison) -> str:
-    """Return how much of a difference says nothing, in a sentence."""
+    """Return a sentence about how large a difference may be noise."""
     known = [(name, share) for name, _ in WINDOW_FIGURES if (share := found.noise[name]) is not None]
     if not known:
         return (

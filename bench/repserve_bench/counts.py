@@ -1,4 +1,4 @@
-"""What a replay has counted so far; requests may end on any thread."""
+"""The counts of a replay so far; requests may end on any thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MICROSECOND = 1e-6
 
 
 class Counts(Recorder):
-    """Adds up what became of requests, until someone takes it."""
+    """Counts the outcomes of requests between two calls of `take`."""
 
     def __init__(self, groups: Sequence[tuple[Sample, ...]]) -> None:
         self._groups = groups

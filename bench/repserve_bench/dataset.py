@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp"})
-"""Suffixes, in lower case, of the files that are taken for images: what the server decodes."""
+"""Suffixes, in lower case, of the image formats that the server decodes."""
 
 
 class DatasetError(BenchError):

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class Recorder(Protocol):
-    """Counts what becomes of requests, on any thread; times are of ``time.monotonic()``."""
+    """Records the outcomes of requests, on any thread; times are of ``time.monotonic()``."""
 
     def sent(self, due: float, free: float) -> None:
         """Record a request that is sent now.
 
         Args:
-            due: When it was to be sent.
-            free: When it could be: later than due where the limit of requests in flight was reached.
+            due: When it should have been sent.
+            free: When it could be sent: later than due if the limit of requests in flight was reached.
         """
 
     def retried(self, code: str) -> None:
-        """Record that an attempt that ended with this status is made again."""
+        """Record a retry after an attempt that ended with this status."""
 
     def answered(self, index: int, response: pb.ClassifyResponse, due: float, ended: float) -> None:
         """Record the answer of the job's ``index``-th request."""
@@ -55,12 +55,12 @@ class _Request:
 
 
 class Driver:
-    """Sends a job's requests and records what becomes of them.
+    """Sends a job's requests and records their outcomes.
 
     Args:
         job: Which requests, how many in flight, and when they are due.
         transport: What carries them; open.
-        recorder: Learns of every request.
+        recorder: Gets the outcome of every request.
     """
 
     def __init__(self, job: Job, transport: Transport, recorder: Recorder) -> None:
@@ -74,7 +74,7 @@ class Driver:
         self._error: Exception | None = None
 
     async def run(self, *, requests: int, seconds: float) -> None:
-        """Send from the first request on until at least so many requests and seconds are reached, or `stop`.
+        """Send requests, starting with the first, until both limits are reached or `stop` is called.
 
         Raises:
             PayloadError: An image could not be read when its turn came.
@@ -97,11 +97,11 @@ class Driver:
         self._stopped = True
 
     def _enough(self, due: float) -> bool:
-        """Whether a request that is due then is not sent any more."""
+        """Return whether to send no request that is due then."""
         return self._stopped or self._error is not None or (self._begun >= self._requests and due >= self._end)
 
     async def _closed_loop(self) -> None:
-        """Begin as many chains as requests are to be in flight; each goes on with every answer."""
+        """Start as many requests as may be in flight; each answer starts the next one."""
         for _ in range(self._job.concurrency):
             with self._lock:
                 self._in_flight += 1
@@ -124,7 +124,7 @@ class Driver:
             with self._lock:
                 self._in_flight += 1
                 index = self._next_index()
-            # What became due while another waited for room could not be sent before that came.
+            # Requests that became due while another waited could not be sent before that one.
             self._guard(self._begin, index, due, max(due, freed))
 
     def _next_index(self) -> int:
@@ -133,13 +133,13 @@ class Driver:
         return index
 
     def _room_to_come(self) -> Awaitable[object] | None:
-        """Return what to wait for before another request may be in flight; None when it may."""
+        """Return what to wait for before another request may be sent; None if it may be sent now."""
         with self._lock:
             self._room.clear()
             return self._room.wait() if self._in_flight >= self._job.concurrency else None
 
     def _go_on(self) -> bool:
-        """In a closed loop, send the request that takes an ended one's place; False when there are enough."""
+        """In a closed loop, send the next request in place of one that ended; return whether there was one."""
         now = time.monotonic()
         with self._lock:
             if self._job.arrivals is not None or self._enough(now):
@@ -149,7 +149,7 @@ class Driver:
         return True
 
     def _leave(self) -> None:
-        """Count a request that has ended and whose place none takes."""
+        """Count a request that ended and is not replaced by another."""
         with self._lock:
             self._in_flight -= 1
             room = self._in_flight == self._job.concurrency - 1
@@ -212,7 +212,7 @@ class Driver:
         self._loop.call_soon_threadsafe(self._loop.call_later, delay, partial(self._guard, work, *arguments))
 
     def _guard(self, work: Callable[..., None], *arguments: object) -> None:
-        """Do work whose errors nobody above would see: run() raises them."""
+        """Do the work of a callback; run() raises its errors, which the caller would swallow."""
         try:
             work(*arguments)
         except Exception as error:  # noqa: BLE001 - run() raises it

@@ -1,11 +1,11 @@
-"""What can go wrong in the bench; every message takes a line or a few and says what to do."""
+"""Errors of the bench; each message fits on a few lines and gives a remedy."""
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """A command cannot go on."""
+    """A command failed."""
 
 
 class LoadError(BenchError):
-    """A load could not be made or finished; the message says why."""
+    """A load could not be started or finished."""

@@ -1,4 +1,4 @@
-"""The guide's table: what was measured of a RepVGG-A0 beside the published figures.
+"""The guide's table: measured figures of a RepVGG-A0 beside the published ones.
 
 The guide's figures are RepVGG-A0's alone. Another network gets a table of its own, without them.
 """
@@ -43,7 +43,7 @@ MEASURED_COLUMNS = (Column("measured_on", "measured on"), Column("fps", "fps", f
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """What was measured on one device at one max batch size."""
+    """The figures of one device at one max batch size."""
 
     device: str
     backend: str
@@ -77,7 +77,7 @@ class MeasuredRow:
         )
 
     def cells(self) -> dict[str, str]:
-        """Return what stands in the measured columns."""
+        """Return the text of the measured columns."""
         ran = "SIMULATED" if self.simulated else f"{self.backend} {self.precision}"
         top1 = self.top1_missing.partition(" (")[0] if self.top1 is None else f"{100 * self.top1:.2f}"
         return {"measured_on": f"{self.device} {ran}", "fps": f"{self.fps:.1f}", "top1": top1}
@@ -106,7 +106,7 @@ class GuideTable:
 
 
 def guide_tables(rows: Sequence[MeasuredRow]) -> list[GuideTable]:
-    """Return the guide's table where a RepVGG-A0 was measured, and one of the other networks where there are any."""
+    """Return the guide's table if a RepVGG-A0 was measured, and a table of the other networks if there are any."""
     ours, others = ([row for row in rows if row.repvgg_a0 == is_a0] for is_a0 in (True, False))
     tables = []
     if ours:
@@ -125,7 +125,7 @@ def guide_tables(rows: Sequence[MeasuredRow]) -> list[GuideTable]:
 
 
 def _published_rows(rows: Sequence[MeasuredRow]) -> list[dict[str, str]]:
-    """Return a row for each measurement, by batch size, beside what the guide has for that size."""
+    """Return a row for each measurement, by batch size, with the guide's figures for that size."""
     found = []
     for size in sorted({*GUIDE_BATCHES, *(row.max_batch_size for row in rows)}):
         published = {"name": f"RepVGG bs{size}"}
@@ -139,7 +139,7 @@ def _published_rows(rows: Sequence[MeasuredRow]) -> list[dict[str, str]]:
 
 
 def shortfalls(rows: Sequence[MeasuredRow]) -> list[str]:
-    """Return for which simulated rows the figure is this machine's limit, not that of the published device."""
+    """Return a line for each simulated row whose figure is limited by this machine, not by the published device."""
     lines = []
     for row in rows:
         published = PUBLISHED_DEVICES.get(row.device.removeprefix(SIMULATED_PREFIX)) if row.simulated else None

@@ -1,4 +1,4 @@
-"""A load in a closed or an open loop, from as many processes as it needs."""
+"""A load in a closed or an open loop, sent by as many processes as it needs."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ LOAD_PROCESS = "repserve_bench.load_process"
 EXPECTED_SECONDS = 0.01
 """Rough time to an answer, to estimate the number of load processes."""
 BUSY_SHARE = 0.9
-"""A load process that used more of a core than this may have been what limited the throughput."""
+"""A load process that used more of a core than this may have limited the throughput."""
 LEAST_SECONDS = 0.1
 """In a shorter replay, it cannot be determined what limited it."""
 
 
 @dataclass
 class LoadResult:
-    """What a replay gave."""
+    """The result of a replay."""
 
     tally: Tally
     elapsed: float
-    """Seconds from the first sending to the last answer; in an open loop at least the requested ones."""
+    """Seconds from the first request to the last answer; in an open loop at least the requested length."""
     processes: int
     cpu_seconds: float
     """CPU time of the load processes while the clock ran."""
@@ -122,7 +122,7 @@ def make_jobs(samples: Sequence[Sample], settings: LoadSettings) -> list[Job]:
 
 
 def run_load(samples: Sequence[Sample], settings: LoadSettings, progress: Progress | None = None) -> LoadResult:
-    """Replay the samples and count what comes back.
+    """Replay the samples and count the answers.
 
     Ctrl-C ends the replay early; what was counted until then is returned, marked as interrupted.
 
@@ -193,7 +193,7 @@ class _Collector:
         if self._progress is not None:
             self._progress(self._tally, elapsed)
         if self._settings.until_stable and self._settled is None:
-            # The youngest answers of other processes may still be on their way here.
+            # The latest answers of other processes may not have arrived here yet.
             window = self._settings.window_seconds
             stability = cut_into_windows(self._tally, started, elapsed - REPORT_DELAY, window)
             if stability.stable:

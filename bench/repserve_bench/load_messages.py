@@ -1,4 +1,4 @@
-"""What a load is, and the messages between a load process and its parent; counts travel as a Tally."""
+"""The settings of a load, and the messages between a load process and its parent; counts are sent as a Tally."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANNELS = 4
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """How a replay is made.
+    """How the images are sent.
 
     The stream is the default because it costs client and server less than a call for each request; docs/performance.md
     has the figures.
@@ -27,17 +27,17 @@ class LoadSettings:
 
     address: str
     concurrency: int = 32
-    """Requests in flight, over all processes: so many in a closed loop, at most so many in an open one."""
+    """Requests in flight, over all processes: their number in a closed loop, a limit in an open one."""
     arrivals: Arrivals | None = None
     """An open loop's arrivals over all processes; None is a closed loop."""
     requests: int = 0
-    """At least so many requests, and for at least ``seconds``; 0 and 0 is one pass over the images."""
+    """Minimum number of requests; ``seconds`` must have passed too. 0 and 0 is one pass over the images."""
     seconds: float = 0.0
     transport: TransportName = "stream"
     warm_up_seconds: float = 0.0
-    """For so long the same load is sent before anything counts."""
+    """Seconds for which the same load is sent before counting starts."""
     retries: bool = True
-    """Whether refusals that say when to come back, and broken connections, are tried again."""
+    """Whether to retry refusals with a retry delay, and requests on broken connections."""
     until_stable: bool = False
     """Whether to stop as soon as the last windows agree."""
     window_seconds: float = 1.0
@@ -53,7 +53,7 @@ class LoadSettings:
 
 @dataclass(frozen=True)
 class Job(LoadSettings):
-    """What one process has to do: its share of a load."""
+    """The share of a load that one process sends."""
 
     groups: tuple[tuple[Sample, ...], ...] = ()
     """The samples of each request, replayed in this order and then from the start again."""

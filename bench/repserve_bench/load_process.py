@@ -1,4 +1,4 @@
-"""One load process: keeps its share of the requests in flight and reports what comes back.
+"""One load process: keeps its share of the requests in flight and reports their outcomes.
 
 Started by ``load.py`` as ``python -m repserve_bench.load_process FD``, where FD is its end of a socket pair.
 It receives a Job, answers Ready once its requests are made, the server is connected and warmed up, waits for Go,
@@ -25,7 +25,7 @@ from repserve_bench.transport.factory import make_transport
 CONNECT_TIMEOUT = 5.0
 REPORT_INTERVAL = 0.2
 STOP_GRACE = 2.0
-"""Seconds that requests in flight may still take after Stop; what is left then is not counted."""
+"""Seconds that requests in flight may take after Stop; those left then are not counted as failed."""
 
 
 async def serve(connection: Connection) -> None:

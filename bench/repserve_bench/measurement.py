@@ -1,4 +1,4 @@
-"""One load: what was sent, to what, what came back, and what its reader must know before believing it."""
+"""One load: its settings, its model, its outcome, and the warnings that belong to its figures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Measurement:
 
     @property
     def simulated(self) -> bool:
-        """Whether the scores are made up and the times are those of a pretended device."""
+        """Whether the device is simulated: its scores are made up, its times are published ones."""
         return is_simulated(self.model)
 
     @property
@@ -120,7 +120,7 @@ class Measurement:
 
     @property
     def client(self) -> str:
-        """What the load processes took."""
+        """CPU time of the load processes, in words."""
         result = self.result
         return (
             f"{result.cpu_seconds:.2f} CPU-s, load processes: {result.processes}, "
@@ -139,9 +139,9 @@ class Measurement:
 
     @property
     def other_seconds(self) -> float | None:
-        """Mean time of a request that is neither decoding, queue nor device: the way there and back, gRPC, waiting.
+        """Mean time of a request outside decoding, queue and device: network, gRPC, threads.
 
-        None where the server does not report the others.
+        None if the server does not report these stages.
         """
         tally = self.tally
         if not tally.latencies or not tally.batch_sizes:
@@ -162,7 +162,7 @@ class Measurement:
 
     @property
     def note(self) -> str:
-        """What there is to say against the figures, in a few words; empty when nothing is."""
+        """Why to doubt the figures, in a few words; empty if there is no reason."""
         verdict = self.result.stability.verdict
         notes = (
             ("SIMULATED", self.simulated),
@@ -172,7 +172,7 @@ class Measurement:
         return ", ".join(note for note, true in notes if true)
 
     def warnings(self) -> list[str]:
-        """Return what a reader must know before believing the figures."""
+        """Return what to know before trusting the figures."""
         lines, tally = [], self.tally
         if self.result.client_bound:
             lines.append(
@@ -217,7 +217,7 @@ def measure(
         LoadError: The load could not be made.
         KeyboardInterrupt: It was interrupted.
     """
-    # Images and the server's CPU seconds at the first and at the last look, so that warming up does not count.
+    # Images and the server's CPU seconds at the first and at the last call, so that warming up does not count.
     readings: list[tuple[int, float]] = []
     missing = accuracy_missing(model, labelled=dataset.labelled)
     with load_display(console, requests=settings.requests, seconds=settings.seconds, accuracy=not missing) as show:
@@ -234,7 +234,7 @@ def measure(
 
 
 def _milliseconds_per_image(readings: Sequence[tuple[int, float]]) -> float | None:
-    """Return the CPU time for an image between the readings; None where too little was seen of the server."""
+    """Return the CPU time for an image between the readings; None if there are too few."""
     if not readings:
         return None
     (images, cpu), (last_images, last_cpu) = readings[0], readings[-1]

@@ -1,4 +1,4 @@
-"""What a replay shows to Prometheus: on a port of its own while it runs, on a Pushgateway at its end."""
+"""A replay's metrics for Prometheus: on a port while it runs, on a Pushgateway at its end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STOP_TIMEOUT = 10.0
 
 
 class MetricsError(BenchError):
-    """The port is taken, or the Pushgateway does not take the figures."""
+    """The port is in use, or the Pushgateway does not accept the metrics."""
 
 
 class BenchCollector(Collector):
@@ -135,17 +135,17 @@ class BenchCollector(Collector):
 
 @contextlib.contextmanager
 def exported(collector: BenchCollector, port: int | None) -> Iterator[str | None]:
-    """Show the collector's figures on a port of 0.0.0.0 inside the block.
+    """Serve the collector's metrics on a port of 0.0.0.0 inside the block.
 
     Args:
-        collector: What to show.
-        port: The port, 0 for a free one; None shows them nowhere.
+        collector: The metrics.
+        port: The port, 0 for a free one; None serves nothing.
 
     Yields:
         URL of the metrics, or None.
 
     Raises:
-        MetricsError: The port is taken.
+        MetricsError: The port is in use.
     """
     if port is None:
         yield None
@@ -163,10 +163,10 @@ def exported(collector: BenchCollector, port: int | None) -> Iterator[str | None
 
 
 def push(collector: BenchCollector, url: str) -> None:
-    """Leave the collector's figures on a Pushgateway, in place of those of the last run of the model from here.
+    """Push the collector's metrics to a Pushgateway, in place of this machine's last run of the model.
 
     Raises:
-        MetricsError: The Pushgateway does not take them.
+        MetricsError: The Pushgateway does not accept them.
     """
     group = {"instance": socket.gethostname(), "model": collector.model}
     try:

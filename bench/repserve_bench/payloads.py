@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from repserve_bench.dataset import Sample
 
 MEMORY_LIMIT = 2 << 30
-"""Bytes of requests that one load process keeps; a larger replay makes each request when it is its turn."""
+"""Bytes of requests that one load process keeps; a larger replay makes each request when it is sent."""
 
 READERS = 4
 
@@ -89,7 +89,7 @@ class Payloads:
         self.groups = groups
         self._make = make
         self.kept = False
-        """Whether every request was made before the clock; if not, making them is in the measured time."""
+        """Whether every request was made in advance; if not, making them is part of the measured time."""
         self._settings = settings
         self._payloads: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""How far a measurement is: a live bar on a terminal, plain lines elsewhere."""
+"""The progress of a measurement: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LINE_INTERVAL = 2.0
 
 @contextlib.contextmanager
 def display(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[float, str], None]]:
-    """Show a bar that is gone afterwards where the console is a terminal, elsewhere a line every two seconds.
+    """Show a bar that disappears at the end if the console is a terminal, or else a line every two seconds.
 
     Yields:
-        What to call with how much is done, 0 to 1, and what there is to say about it.
+        A function to call with the share that is done, 0 to 1, and a line of text.
     """
     if console.is_terminal:
         columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}"))
@@ -55,7 +55,7 @@ def load_display(
         accuracy: Whether the top-1 so far means anything.
 
     Yields:
-        What to call with the counts so far and the seconds since the start.
+        A function to call with the counts so far and the seconds since the start.
     """
     with display(console) as show_share:
 
@@ -80,7 +80,7 @@ def image_display(
         clock: Seconds.
 
     Yields:
-        What to call with the number of images that were just done.
+        A function to call with the number of images that were just done.
     """
     started, done = clock(), 0
     with display(console) as show:

@@ -39,7 +39,7 @@ def read_json(file: Path, schemas: Collection[str] = KNOWN) -> dict[str, Any]:
 
     Args:
         file: The file.
-        schemas: The kinds of report that will do.
+        schemas: The accepted kinds of report.
 
     Raises:
         ReportFileError: It is not JSON, or not a report of these kinds.

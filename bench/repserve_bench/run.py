@@ -63,7 +63,7 @@ def replay(
 
     Raises:
         LoadError: The replay could not be made.
-        MetricsError: The figures could not be shown, or not be pushed; the files are written then.
+        MetricsError: The metrics could not be served; or not be pushed, after the files were written.
         OSError: A file could not be written.
     """
     outputs = outputs or Outputs()
@@ -83,7 +83,7 @@ def replay(
         (collector if result.interrupted else collector.finish)(result.tally, result.elapsed)
     names = {}
     if accuracy and not result.interrupted:
-        # Answers name the best few classes only, and the accuracy is listed by every class there is.
+        # After the measurement, since it costs a request: answers name their best classes only.
         names = fetch_class_names(settings.address, model)
     found = Measurement(dataset, settings, model, result, reference=reference, labels=names)
     document = run_json(found)

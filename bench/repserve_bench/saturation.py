@@ -31,11 +31,11 @@ p99, the queue was growing."""
 LEAST_REQUESTS = 200
 """Minimum requests in a step, which is extended if necessary: with fewer, the p99 is hardly more than the maximum."""
 MOST_STRETCH = 4
-"""How many times longer a step may take for that."""
+"""Largest factor by which a step is extended for that."""
 GROWTH = 2.0
-"""By what the rate grows, and shrinks, until one passes and one does not."""
+"""Factor by which the rate grows, or shrinks, until one passes and one does not."""
 LOWEST = 16
-"""How many times lower than the first rate the lowest is that is tried."""
+"""The first rate divided by the lowest that is tried."""
 
 
 SATURATION_COLUMNS = (
@@ -148,7 +148,7 @@ def by_rate(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def warnings(document: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know: that the client, not the server, may be what gave out."""
+    """Return a warning if the client, not the server, may have been the limit."""
     if any(step["client"]["bottleneck"] for step in document["steps"]):
         return ["At some rates a load process used more than 90 % of a core: the client may have been the bottleneck."]
     return []
@@ -162,7 +162,7 @@ def highest_passing(
     precision: float = 0.05,
     most_steps: int = 16,
 ) -> float | None:
-    """Search for the highest value that passes, assuming that whatever is below a passing one passes too.
+    """Search for the highest value that passes, assuming that all values below a passing one pass too.
 
     Args:
         passes: Tries a value; each is tried once.

@@ -1,4 +1,4 @@
-"""Measurements one after the other, of which those before Ctrl-C or an error are kept."""
+"""Measurements in a row; those made before Ctrl-C or an error are kept."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Series:
-    """Whether a series of measurements ended before its time."""
+    """A series of measurements, which may end early."""
 
     interrupted: bool = False
     error: str = ""
-    """Why the measurements that are missing could not be made."""
+    """Why the series ended early; empty if it did not, or for Ctrl-C."""
 
     @contextlib.contextmanager
     def kept(self, measured: Sized) -> Iterator[None]:
-        """Let Ctrl-C or an error end the block and keep what was measured; where nothing was, raise it."""
+        """Let Ctrl-C or an error end the block; raise it only if nothing was measured."""
         try:
             yield
         except (BenchError, KeyboardInterrupt) as error:

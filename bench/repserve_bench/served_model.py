@@ -114,10 +114,12 @@ def is_repvgg_a0(name: str, *, crop: int, classes: int) -> bool:
 
 
 def fetch_class_names(address: str, model: ModelInfo) -> dict[int, str]:
-    """Get the names of all classes from a RepServe server, by way of a black image whose answer lists them all.
+    """Get the names of all classes from a RepServe server: the answer to a black image lists them.
+
+    No other message of the protocol has them. The server counts the request like any other.
 
     Returns:
-        The names by index; empty where the server has none, or is another.
+        The names by index; empty if the model has none, or the server is not RepServe.
     """
     try:
         with Client(address, timeout=LIST_TIMEOUT) as client:

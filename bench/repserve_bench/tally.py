@@ -1,4 +1,4 @@
-"""What a replay counts: small enough to send from a load process several times a second, and to add up."""
+"""The counts of a replay, small enough for a load process to send several times a second."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Tally:
     ended: array[float] = field(default_factory=_seconds)
     """``time.monotonic()`` of each of these answers."""
     given_up: array[float] = field(default_factory=_seconds)
-    """Seconds that each request waited that timed out, or that the end of the replay cut off."""
+    """Seconds that each request waited that timed out or was cut off by the end of the replay."""
     given_up_at: array[float] = field(default_factory=_seconds)
     """``time.monotonic()`` of each of these ends."""
     unanswered: int = 0
-    """Those of them that the end of the replay cut short; they are no failures."""
+    """Those of them that were cut off by the end of the replay; they are not failures."""
     send_lag_seconds: float = 0.0
-    """How much later than due requests were sent, all together; the client's doing, not the server's."""
+    """Seconds by which requests were sent late, in total; caused by the client, not by the server."""
     worst_send_lag: float = 0.0
     worst_hold: float = 0.0
-    """How long the longest a request was held back because as many were in flight as may be; the server's doing."""
+    """Longest time that a request was held back by the limit of requests in flight; caused by the server."""
     statuses: Counter[str] = field(default_factory=Counter)
     """Ended requests by gRPC status name, OK included."""
     retries: Counter[str] = field(default_factory=Counter)

@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 COMPARED = 3
 """Windows in a row that must agree; as many as perf_analyzer requires."""
 TOLERANCE = 0.1
-"""Share by which their throughput and p99 may be away from their means."""
+"""Largest accepted deviation of throughput and p99 from their means, as a share."""
 MICROSECOND = 1e-6
-"""How exact the length of a window is taken: a run of exactly three windows has three."""
+"""Tolerance in seconds for the length of a run: one of exactly three windows has three."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What ended in a stretch of time."""
+    """The figures of the requests that ended in a stretch of time."""
 
     requests: int
     """Answered requests."""
     per_second: float
     p50_seconds: float | None
-    """As of the whole run: with what was given up in it. None where nothing ended."""
+    """As for the whole run, requests that were given up included. None if nothing ended."""
     p99_seconds: float | None
 
 
 @dataclass(frozen=True)
 class Stability:
-    """The windows of a run and what they say."""
+    """The windows of a run, and whether they agree."""
 
     window_seconds: float
     windows: tuple[Window, ...]
@@ -79,7 +79,7 @@ def spread_of(values: Sequence[float]) -> float:
 
 
 def cut_into_windows(tally: Tally, started: float, elapsed: float, length: float) -> Stability:
-    """Cut a run into windows; what is left at its end is in none.
+    """Cut a run into windows; what remains at its end is left out.
 
     Args:
         tally: What the run counted.

@@ -10,7 +10,7 @@ _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 def checked_address(address: str) -> str:
-    """Return ``address`` if it is one.
+    """Check a server's address and return it.
 
     Raises:
         ValueError: When it is a URL or has no port, which gRPC would take for something else.

@@ -29,7 +29,7 @@ class ClientError(Exception):
         self.code = code or self.status.name
         """Name of the gRPC status code, such as ``INVALID_ARGUMENT``."""
         self.retry_after = retry_after
-        """Seconds after which the server expects to take the request; None where it did not say."""
+        """Seconds after which the server expects to accept the request; None if it sent none."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -48,7 +48,7 @@ class NotFoundError(ClientError):
 
 
 class DeadlineExceededError(ClientError):
-    """The time the request was given is over."""
+    """The request's deadline has passed."""
 
     status = grpc.StatusCode.DEADLINE_EXCEEDED
 

@@ -19,7 +19,7 @@ from repserve_client.errors import (
 class RetryPolicy:
     """Exponential back-off with full jitter, for requests that can be sent twice without harm.
 
-    UNAVAILABLE is tried again; RESOURCE_EXHAUSTED only when the server said when, and never sooner; nothing else is.
+    UNAVAILABLE is retried; RESOURCE_EXHAUSTED only if the server sent a delay, and never sooner; nothing else is.
     There is no wait for an attempt that could not start before the deadline.
     """
 
@@ -28,7 +28,7 @@ class RetryPolicy:
     multiplier: float = 2.0
     """How much the bound grows with each further attempt."""
     max_delay: float = 2.0
-    """What the bound grows to, in seconds."""
+    """Largest bound, in seconds."""
     max_attempts: int | None = None
     """Attempts in all, including the first; None for no limit but the deadline."""
     rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
@@ -98,7 +98,7 @@ class Attempts:
 
 
 def checked_timeout(timeout: float) -> float:
-    """Return ``timeout``, in seconds, if it is one.
+    """Check a timeout in seconds and return it.
 
     Raises:
         InvalidArgumentError: When it is not a positive finite number: every request has a deadline.

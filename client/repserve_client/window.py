@@ -105,7 +105,7 @@ class StreamWindow:
             self._failed(message.id, item, from_status(message.status), now)
 
     def broken(self, error: ClientError, now: float) -> None:
-        """Record that the stream ended with ``error``: whatever was in flight on it is unanswered."""
+        """Record that the stream ended with ``error``: requests in flight on it are unanswered."""
         for number, item in enumerate(self._items, self._first):
             if item.state is _State.IN_FLIGHT:
                 self._failed(number, item, error, now)

@@ -1,4 +1,4 @@
-"""The error of this package: for missing optional packages, and as the end of a command."""
+"""The package's error: raised for missing packages too, and printed at the end of a command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def require(module: str) -> ModuleType:
 
 
 def reported(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Make an error end a command with one line and exit status 1."""
+    """Report a command's errors in one line, with exit status 1."""
 
     @wraps(command)
     def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:

@@ -101,5 +101,5 @@ def _augment(grey: Tensor) -> Tensor:
 
 
 def _uniform(count: int) -> Tensor:
-    """Numbers between -1 and 1."""
+    """Return numbers between -1 and 1."""
     return torch.rand(count) * 2 - 1

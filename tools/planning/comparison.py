@@ -41,7 +41,7 @@ class Estimate:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Estimate:
-        """From one value a seed; from one seed alone nothing is known of the margin."""
+        """Make it from one value per seed; the margin of a single seed is infinite."""
         if len(samples) == 1:
             return cls(samples[0], math.inf)
         error = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
@@ -50,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Point:
-    """What is simulated at once: all policies on the same arrivals."""
+    """One simulation: all policies on the same arrivals."""
 
     device: Device
     load: float
@@ -129,7 +129,7 @@ class Comparison:
 
 
 def points(devices: Sequence[Device], loads: Sequence[float], seeds: int, images: int) -> list[Point]:
-    """Return all that a comparison of these devices needs, the longest first."""
+    """Return the points of a comparison of these devices, by rising load."""
     return [
         Point(device, load, seed, images)
         for load in sorted(loads)
@@ -139,7 +139,7 @@ def points(devices: Sequence[Device], loads: Sequence[float], seeds: int, images
 
 
 def collect(results: Sequence[tuple[Point, Mapping[str, Figures]]]) -> list[Comparison]:
-    """Sort results by device, load and policy."""
+    """Group results by device, load and policy."""
     devices = {point.device.title: point.device for point, _ in results}
     found: dict[str, dict[float, dict[str, list[Figures]]]] = {title: {} for title in devices}
     for point, figures in sorted(results, key=lambda result: result[0].seed):

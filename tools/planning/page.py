@@ -1,4 +1,4 @@
-"""The results in docs/planner.md: what stands between two marks is rewritten, the rest stays as it is."""
+"""The results in docs/planner.md: the text between two marks is rewritten, the rest stays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLANNED = (1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 13, 16, 17, 19, 20)
 
 
 class PageError(Exception):
-    """The page has no place for the results; the message says what is missing."""
+    """The page has no place for the results; the message names what is missing."""
 
 
 def results_text(comparisons: Sequence[Comparison], settings: str) -> str:

@@ -27,7 +27,7 @@ STYLES = {PLANNER: "-", PLANNER_GEARS: "-", PAD: "--", WAIT: ":", SINGLE: "-."}
 MARKERS = {PLANNER: "o", PLANNER_GEARS: "D", PAD: "s", WAIT: "^", SINGLE: "x"}
 SHOWN = tuple(name for name in POLICIES if name != SOONEST)
 LABELS = {PLANNER: "planner, sizes 1 and 16", PLANNER_GEARS: "planner, gears", WAIT: "2 ms delay, pad to 16"}
-"""What the legend says, where there is more to say than the name."""
+"""Labels in the legend, if different from the name."""
 SIZE = (7.2, 10.5)
 """Inches; upright, so that a phone shows it without shrinking the text too far."""
 LATENCIES = {"p99": "99th percentile of the latency, ms", "mean": "Mean latency, ms"}

@@ -1,4 +1,4 @@
-"""Ways to choose the next batch: the server's planner, and what it is compared with."""
+"""Ways to choose the next batch: the server's planner, and the policies it is compared with."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DELAY = 2e-3
 
 
 class Policy(Protocol):
-    """Chooses batches; one for each simulation, since it may remember."""
+    """Chooses batches; each simulation has its own, since a policy may have a state."""
 
     def take_in(self, images: int, now: float) -> None:
-        """Learn that so many images have arrived up to ``now``, in seconds."""
+        """Record that ``images`` have arrived up to ``now``, in seconds."""
 
     def choose(self, waiting: Sequence[float], now: float) -> Plan | float:
-        """Say what to run.
+        """Choose the next run.
 
         Args:
             waiting: when each waiting image arrived, in seconds, in that order; at least one.
             now: the present, in seconds.
 
         Returns:
-            The next run, or the time until which the device is to stay idle unless another image arrives.
+            The next run, or the time until which the device stays idle unless another image arrives.
         """
 
 
@@ -56,14 +56,14 @@ class Planner(Policy):
 
 
 class FinishSoonest(Policy):
-    """The server's planner without a rate of arrivals: what it does when nothing is expected."""
+    """The server's planner without a rate of arrivals: its choice when nothing is expected."""
 
     def __init__(self, costs: BatchCosts) -> None:
         self._costs = costs
 
     @override
     def take_in(self, images: int, now: float) -> None:
-        """Has nothing to remember."""
+        """Has no state."""
 
     @override
     def choose(self, waiting: Sequence[float], now: float) -> Plan | float:
@@ -71,14 +71,14 @@ class FinishSoonest(Policy):
 
 
 class FixedSize(Policy):
-    """Runs up to ``size`` of what waits as soon as the device is free, padded to ``size``."""
+    """Runs up to ``size`` waiting images as soon as the device is free, padded to ``size``."""
 
     def __init__(self, size: int) -> None:
         self._size = size
 
     @override
     def take_in(self, images: int, now: float) -> None:
-        """Has nothing to remember."""
+        """Has no state."""
 
     @override
     def choose(self, waiting: Sequence[float], now: float) -> Plan | float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from planning.comparison import Comparison, Estimate
 
 COMPARED = (PLANNER, PLANNER_GEARS)
-"""What has to keep up with the baselines."""
+"""The policies that must keep up with the baselines."""
 Rows = list[list[str]]
 """The headings, then the rows."""
 
@@ -92,12 +92,12 @@ def plan_rows(columns: Mapping[str, Mapping[int, float]], counts: Sequence[int])
 
 
 def planned_runs(costs: BatchCosts, waiting: int, load: float) -> str:
-    """Return the sizes that are run one after another until nothing waits, if nothing else arrives: ``16 + 3 x 1``.
+    """Return the sizes of the runs until nothing waits, if nothing else arrives: ``16 + 3 x 1``.
 
     Args:
         costs: of the device.
         waiting: images that wait at first.
-        load: what the planner expects to arrive, as a share of what the device can run.
+        load: the expected arrivals, as a share of what the device can run.
     """
     rate = load * costs.best_rate / costs.seconds[costs.best_rate]
     sizes = []
@@ -110,12 +110,12 @@ def planned_runs(costs: BatchCosts, waiting: int, load: float) -> str:
 
 
 def percent(share: Estimate) -> str:
-    """``+1.2 ± 0.3 %``."""
+    """Format a share as ``+1.2 ± 0.3 %``."""
     return f"{100 * share.mean:+.1f} ± {100 * share.margin:.1f} %"
 
 
 def rich_table(title: str, rows: Rows) -> Table:
-    """Rows for the terminal."""
+    """Format rows for the terminal."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, heading in enumerate(rows[0]):
         stacked = heading.replace(" ", "\n").replace(",\n", ", ") if rows[0][0] == "load" else heading
@@ -126,7 +126,7 @@ def rich_table(title: str, rows: Rows) -> Table:
 
 
 def markdown_table(rows: Rows) -> str:
-    """Rows for the page."""
+    """Format rows for the page."""
     rule = ["--:" if rows[0][0] == "load" else "---"] * len(rows[0])
     return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
 

@@ -1,4 +1,4 @@
-"""Reads what LoadGen logged of a run."""
+"""LoadGen's logs of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METRICS: Mapping[ScenarioName, tuple[str, str, float]] = {
     "Offline": ("images/s", "result_samples_per_second", 1.0),
     "Server": ("queries/s", "result_completed_samples_per_sec", 1.0),
 }
-"""What a scenario is measured by, in MLPerf's rules: name with unit, key in the detail log, factor to the unit."""
+"""The metric of each scenario by MLPerf's rules: name with unit, key in the detail log, factor to the unit."""
 SCENARIO_COLUMNS = (
     Column("scenario", "scenario", "scenario"),
     Column("result", "result", lambda found: VALID if found.valid else INVALID),
@@ -40,7 +40,7 @@ SCENARIO_COLUMNS = (
     Column("conditions", get=lambda found: asdict(found.conditions)),
     Column("logs", get=lambda found: str(found.logs)),
 )
-"""What came of a scenario, a ScenarioResult: its JSON and its tables."""
+"""The figures of a ScenarioResult, for its JSON and its tables."""
 P99_KEY = "result_99.00_percentile_latency_ns"
 
 
@@ -53,7 +53,7 @@ class Outcome:
     value: float | None
     queries: int
     p99_seconds: float | None
-    """Of an image; in the Offline scenario all wait from the start."""
+    """Of an image; in the Offline scenario all are issued at the start."""
     remark: str
     """Why it is not valid; empty when it is."""
 

@@ -21,7 +21,7 @@ LOADED_SAMPLES = 1024
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a run lasts and is measured against.
+    """Length and bounds of a run.
 
     The defaults are those of MLPerf Inference for image classification, but for the length: an official run lasts
     600 s.
@@ -34,9 +34,9 @@ class Conditions:
     samples_per_query: int = 8
     """Images of a MultiStream query."""
     server_rate: float = 0.0
-    """Queries a second of the Server scenario; 0 where they are not chosen yet."""
+    """Queries per second of the Server scenario; 0 if not chosen yet."""
     server_latency: float = 0.015
-    """Seconds that 99 % of the Server scenario's queries may take."""
+    """Seconds within which 99 % of the Server scenario's queries must complete."""
     expected_rate: float = 1.0
     """Images per second that the server is expected to answer; sets the size of the Offline query."""
 
@@ -47,7 +47,7 @@ class ScenarioJob:
 
     scenario: ScenarioName
     accuracy: bool
-    """Whether to send each image once and log what came back, instead of measuring."""
+    """Whether to send each image once and log the answers, instead of measuring."""
     conditions: Conditions
     folder: str
     """Where LoadGen writes its logs; it exists."""
@@ -57,7 +57,7 @@ class ScenarioJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """What LoadGen does not log."""
+    """The failures of a run, which LoadGen does not log."""
 
     failed: int
     """Requests that failed; LoadGen counts them as answered."""

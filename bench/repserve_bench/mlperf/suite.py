@@ -1,4 +1,4 @@
-"""``repserve bench mlperf``: one run of LoadGen after the other, and what came of them."""
+"""``repserve bench mlperf``: runs of LoadGen and their results."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 EXPLORING_SECONDS = 3.0
 SERVER_SHARE = 0.5
-"""Share of the throughput found at which the Server scenario starts, where no rate is given."""
+"""First rate of the Server scenario, as a share of the measured throughput, if none is given."""
 LOWERED = 0.7
-"""Factor from a rate that was INVALID to the next one, where no rate is given."""
+"""Factor from a rate that was INVALID to the next one, if no rate is given."""
 MOST_RATES = 5
 """Maximum number of rates of the Server scenario; the last is an eighth of the throughput."""
 
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """What came of one scenario."""
+    """The result of one scenario."""
 
     scenario: ScenarioName
     conditions: Conditions
     outcome: Outcome
     finished: Finished
     logs: Path
-    """LoadGen's own, a folder."""
+    """Folder of LoadGen's logs."""
     top1: float | None = None
     """Of an accuracy run; None without one."""
 
@@ -89,7 +89,7 @@ def run_suite(
     Args:
         prepared: Images, model and how to send.
         scenarios: Which to run.
-        conditions: What each must meet. With a server_rate of 0, lower and lower rates are tried until one is valid.
+        conditions: Length and bounds. With a server_rate of 0, lower and lower rates are tried until one is valid.
         folder: Gets a folder of LoadGen's logs for each run; those of an earlier run are overwritten.
         console: Where progress is shown.
         accuracy: Whether each scenario is also run for its top-1.
@@ -121,10 +121,10 @@ def run_suite(
 def run_until_valid(
     scenario: ScenarioName, conditions: Conditions, load: Job, folder: Path, console: Console
 ) -> Iterator[ScenarioResult]:
-    """Run a scenario; Server without a rate again and again, with less each time, until it is valid.
+    """Run a scenario; Server without a rate is repeated at lower and lower rates until it is valid.
 
     Yields:
-        What came of each run, the last of which counts. Each has a folder of logs of its own.
+        The result of each run; the last one counts. Each has its own folder of logs.
     """
     for number, rate in enumerate(_rates_to_try(scenario, conditions), start=1):
         title = f"{scenario} at {rate:.1f} queries/s" if scenario == "Server" else scenario

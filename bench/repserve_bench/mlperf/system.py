@@ -1,4 +1,4 @@
-"""The system under test as LoadGen sees it: takes queries on LoadGen's threads, sends them from an event loop."""
+"""The system under test for LoadGen: takes queries on LoadGen's threads, and sends them from an event loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 5.0
 NO_CLASS = -1
-"""What a request that failed answers: LoadGen waits for every answer."""
+"""The answer of a failed request: LoadGen waits for every answer."""
 
 
 class SystemUnderTest:
@@ -93,7 +93,7 @@ class SystemUnderTest:
             try:
                 self._transport.send(sample.index, self._job.timeout, partial(self._finish, sample))
             except PayloadError as error:
-                # LoadGen waits for every answer, whatever became of it.
+                # LoadGen waits for every answer, also to a request that failed.
                 self._loop.call_soon_threadsafe(self._finish, sample, InternalError(str(error)))
 
     def _finish(self, sample: QuerySample, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""What the offline commands share: their arguments, how they end, and standard output."""
+"""Arguments, errors, exit statuses and standard output of the offline commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a command may raise into a line on standard error and an exit status."""
+    """Report a command's errors in one line on standard error, with an exit status."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,7 +44,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def end_with(problems: Sequence[str]) -> NoReturn:
-    """Name and count the images that could not be used, and end the process: with 1 if there was one."""
+    """Print and count the images that could not be used, and exit: with 1 if there was one."""
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
@@ -56,7 +56,7 @@ def end_with(problems: Sequence[str]) -> NoReturn:
 def keep_standard_output() -> None:
     """Give descriptor 1 to standard error, and Python's ``sys.stdout`` a descriptor of its own.
 
-    For the rest of the process: what a C library has buffered it may print at the very end. Does nothing where
+    This lasts to the end of the process, when C libraries print what they have buffered. Does nothing if
     ``sys.stdout`` is not the process's own.
     """
     stream = sys.__stdout__

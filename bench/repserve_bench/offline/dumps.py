@@ -23,9 +23,9 @@ FIRST_OUTPUT = 1
 
 
 def simulated_note(folder: Path) -> Path:
-    """Return the file beside a dump folder that says that its scores are a simulated device's.
+    """Return the file beside a dump folder that marks its scores as those of a simulated device.
 
-    It cannot be in the folder: the guide's script takes every file there for a dump.
+    It cannot be in the folder: the guide's script reads every file there as a dump.
     """
     whole = folder.resolve()
     return whole.parent / f"{whole.name}.SIMULATED"
@@ -39,7 +39,7 @@ class DumpWriter:
     Args:
         folder: Where to, such as ``result/dumpOutput_device0``, which may hold dumps and nothing else.
         binary: Whether to write raw little-endian float32 instead of text.
-        simulated: Name of the device that makes the scores up, if one does; a note beside the folder says so then.
+        simulated: Name of the simulated device, if it is one; a note beside the folder is written then.
     """
 
     def __init__(self, folder: Path, *, binary: bool = False, simulated: str = "") -> None:
@@ -51,7 +51,7 @@ class DumpWriter:
         """Make room.
 
         Raises:
-            OfflineError: The folder holds something else than dumps, or another run writes there.
+            OfflineError: The folder holds something other than dumps, or another run writes there.
             OSError: It cannot be made.
         """
         check_dumps(self.folder)
@@ -104,10 +104,10 @@ def format_scores(scores: NDArray[np.float32]) -> bytes:
 
 
 def remove_dumps(folder: Path) -> None:
-    """Remove what an earlier run left, if that is dumps and nothing else; do nothing where there is no folder.
+    """Remove the dumps of an earlier run; do nothing if there is no folder.
 
     Raises:
-        OfflineError: There is something that is no dump; then nothing is removed.
+        OfflineError: It holds something other than dumps; then nothing is removed.
         OSError: It cannot be removed.
     """
     check_dumps(folder)
@@ -116,10 +116,10 @@ def remove_dumps(folder: Path) -> None:
 
 
 def check_dumps(folder: Path) -> None:
-    """Make sure that a folder, if it is there, holds dumps and nothing else.
+    """Check that a folder, if it exists, holds dumps and nothing else.
 
     Raises:
-        OfflineError: There is something that is no dump.
+        OfflineError: It holds something other than dumps.
     """
     if not folder.exists() and not folder.is_symlink():
         return
@@ -145,7 +145,7 @@ def list_dumps(folder: Path) -> dict[str, Path]:
     An image's stem is the dump's name up to its first dot, less the output's number at its end.
 
     Raises:
-        OfflineError: There is none, a file is no dump, or an image has two.
+        OfflineError: There is none, a file is not a dump, or an image has two.
     """
     try:
         files = sorted(folder.iterdir())
@@ -157,7 +157,7 @@ def list_dumps(folder: Path) -> dict[str, Path]:
             raise OfflineError(f"{file}: expected only dumps here, such as IMAGE_1.txt or IMAGE_1.bin; move it away")
         image = stem_of(file.name).rpartition("_")[0]
         if image in dumps:
-            raise OfflineError(f"{dumps[image]} and {file} are both of the image {image}; expected one dump an image")
+            raise OfflineError(f"{dumps[image]} and {file} are both of the image {image}; expected one dump per image")
         dumps[image] = file
     if not dumps:
         raise OfflineError(f"{folder} is empty; expected a dump for each image, such as IMAGE_1.txt")

@@ -1,4 +1,4 @@
-"""Accuracy as the guide's RepVGG_postprocess.py counts and writes it."""
+"""The accuracy, counted and written as by the guide's RepVGG_postprocess.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES_WITH_BACKGROUND = 1001
 
 
 class Evaluation:
-    """Counts at which rank the true class of each image came."""
+    """Counts the rank of each image's true class."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -99,7 +99,7 @@ def labels_by_stem(file: Path) -> dict[str, int]:
 
 
 def check_labels(stems: Iterable[str], labels: Mapping[str, int], file: Path) -> None:
-    """Make sure that every image has a label.
+    """Check that every image has a label.
 
     Raises:
         OfflineError: One has none.
@@ -120,8 +120,8 @@ def evaluate_dumps(folder: Path, labels_file: Path) -> Evaluation:
     """
     if simulated_note(folder).exists():
         raise OfflineError(
-            f"{simulated_note(folder)} says that these scores are made up by a simulated device, so there is no "
-            "accuracy; run the model on a device"
+            f"{simulated_note(folder)} exists: these scores were made up by a simulated device, so there is no "
+            "accuracy; run the model on a real one"
         )
     dumps, labels = list_dumps(folder), labels_by_stem(labels_file)
     check_labels(dumps, labels, labels_file)

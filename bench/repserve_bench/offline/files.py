@@ -1,4 +1,4 @@
-"""Names and formats of the offline chain's files: an image's stem names all that is made of it."""
+"""Names and formats of the offline chain's files: outputs are named by the stem of their image."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 TENSOR_SUFFIX = ".bin"
 LITTLE_ENDIAN_FLOAT = np.dtype("<f4")
-"""How tensors and binary scores lie in their files."""
+"""The dtype of tensors and binary scores in files."""
 
 
 def stem_of(name: str) -> str:
-    """Return a file's name up to its first dot, as the guide's scripts name what they make of it."""
+    """Return a file's name up to its first dot, by which the guide's scripts name their outputs."""
     return name.partition(".")[0]
 
 
 def check_stems(files: Iterable[Path]) -> None:
-    """Make sure that what is made of one file does not overwrite what is made of another.
+    """Check that no two files would be written to the same output.
 
     Raises:
         OfflineError: Two files have the same stem, or one has none.

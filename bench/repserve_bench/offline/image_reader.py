@@ -1,4 +1,4 @@
-"""From an image file to a model's input, quickly as the server does it or exactly as the guide's script does."""
+"""Model inputs made from image files, quickly as in the server or exactly as in the guide's script."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MAX_PIXELS = 100_000_000
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Makes model inputs of images; used by many threads or processes at once.
+    """Makes model inputs from images; used by many threads or processes at once.
 
     Attributes:
         preprocessing: Sizes, mean and standard deviation.
-        dtype: What the model takes: ``float32`` [3, crop, crop], normalised, or ``uint8`` [crop, crop, 3].
-        exact: Scale the whole picture and crop then, as the guide's script does, for the same bytes. Otherwise only
-            what the crop needs is scaled, which is quicker; no pixel is more than one grey level off.
+        dtype: The dtype of the model's input: ``float32`` [3, crop, crop], normalised, or ``uint8`` [crop, crop, 3].
+        exact: Scale the whole picture before the crop, as the guide's script does, for the same bytes. Otherwise
+            only the part needed for the crop is scaled, which is faster; no pixel is off by more than one grey level.
     """
 
     preprocessing: Preprocessing

@@ -48,14 +48,14 @@ def run_inference(
 ) -> RunOutcome:
     """Run a model over files and write the dumps and the throughput, each when it is complete.
 
-    An earlier run's files stay until then. A run without dumps takes an earlier one's away when it is complete.
+    An earlier run's files stay until then. A run without dumps removes those of an earlier one when it is complete.
 
     Args:
         model: Loaded in this thread.
         files: Tensors or images; their stems name the dumps.
-        output: Folder for what is written.
+        output: Folder for the results.
         console: Where the progress is shown.
-        dumps: ``text``, ``binary``, or None to write no scores.
+        dumps: ``text``, ``binary``, or None for none.
         exact: Whether images are prepared exactly as the guide's script does.
         sink: Gets each image's scores as well.
 

@@ -1,4 +1,4 @@
-"""The info file: which tensors or images a run takes, in the format of the guide's gen_dataset_info.py."""
+"""The info file: the tensors or images of a run, in the format of the guide's gen_dataset_info.py."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def list_files(kind: str, folder: str) -> list[str]:
 
     Args:
         kind: ``bin`` or ``jpg``.
-        folder: The folder as the user wrote it, which is how it stands in the file: a leading ``./`` stays.
+        folder: The folder as the user wrote it, and as it is written to the file: a leading ``./`` stays.
 
     Raises:
         OfflineError: There is none, or a name holds a line break.
@@ -63,7 +63,7 @@ def image_entry(path: str) -> InfoEntry:
     """Return the entry of an image with its own size, read from its header.
 
     Raises:
-        BadImageError: The file cannot be read or is no image.
+        BadImageError: The file cannot be read or is not an image.
     """
     try:
         _, image = open_image(read_image(Path(path)), MAX_PIXELS)

@@ -1,4 +1,4 @@
-"""From a line of an info file to the model's input: a tensor as it is, an image preprocessed."""
+"""The model's input from a file: a tensor unchanged, or an image preprocessed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class InputReader:
     """Reads files in many threads at once.
 
     Attributes:
-        spec: What the model takes.
+        spec: The model's input.
         images: How images are prepared, for the same dtype.
         clock: Seconds.
     """
@@ -51,7 +51,7 @@ class InputReader:
 
         Raises:
             BadImageError: It is an image that cannot be used.
-            OfflineError: It is no image and no tensor that the model takes.
+            OfflineError: It is neither an image nor a tensor that the model takes.
         """
         suffix = file.suffix.lower()
         if suffix != TENSOR_SUFFIX and suffix not in IMAGE_SUFFIXES:
@@ -84,5 +84,5 @@ class InputReader:
 
 
 def _stored(dtype: str) -> np.dtype[np.generic]:
-    """Return how a dtype lies in a file: little-endian."""
+    """Return the dtype as stored in a file: little-endian."""
     return np.dtype(dtype).newbyteorder("<")

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 NPU_PREFIX = "npu:"
 SUFFIX_OF_DEVICE = {"npu": ".om", "cpu": ".onnx"}
 LARGEST_GEAR = 2048
-"""The largest batch size that an .om can be compiled for, says the documentation of atc."""
+"""The largest batch size that an .om can be compiled for, by the documentation of atc."""
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a run uses."""
+    """The model of a run, and how to run it."""
 
     file: Path
     batch_size: int = 1
@@ -56,9 +56,9 @@ class OfflineModel:
         device_id: The device's number in the names of files.
         batch_size: Images of each run.
         preprocessing: How the model needs its images preprocessed.
-        preprocessing_source: Where that is written.
-        caution: Why its answers mean nothing; empty when nobody says so.
-        watch: Makes what is to be around each run, on a device that may not come back from it.
+        preprocessing_source: Where that was found.
+        caution: Why its answers mean nothing, such as random weights; empty for a real model.
+        watch: Returns the context manager for each run: a watchdog on a device that may hang.
     """
 
     backend: Backend
@@ -106,10 +106,10 @@ def choose_device(settings: ModelSettings) -> tuple[str, int]:
 
 
 def find_preprocessing(model: Path) -> tuple[Preprocessing, str]:
-    """Return how a model needs its images preprocessed, and where that is written.
+    """Return how a model needs its images preprocessed, and where that was found.
 
-    A model in a repository, <model>/<version>/<file>, has a model.toml beside its version's folder. For any other, and
-    for what a model.toml does not say, the guide's values hold.
+    A model in a repository, <model>/<version>/<file>, has a model.toml beside its version's folder. The guide's values
+    are used for any other model, and for keys that the model.toml does not have.
 
     Raises:
         RepositoryError: The model.toml cannot be read.
@@ -138,7 +138,7 @@ def load_model(settings: ModelSettings) -> OfflineModel:
         runtime=settings.runtime,
         precision=settings.precision or ("f32" if device == "cpu" else "auto"),
         threads=available_cpus(),
-        # An .om says itself what it was compiled for; _check_batch_size compares.
+        # An .om knows the sizes it was compiled for; _check_batch_size compares.
         max_batch_size=LARGEST_GEAR if npu else settings.batch_size,
         compiled_sizes=None if npu else (settings.batch_size,),
         preprocessing=preprocessing,
@@ -162,9 +162,9 @@ def load_model(settings: ModelSettings) -> OfflineModel:
 
 @contextlib.contextmanager
 def loaded_model(settings: ModelSettings) -> Iterator[OfflineModel]:
-    """Load a model as ``load_model`` does, and give it back at the end of the block.
+    """Load a model as ``load_model`` does, and close it at the end of the block.
 
-    An NPU is watched, and what the vendor's libraries print goes to standard error.
+    An NPU is watched, and the output of the vendor's libraries goes to standard error.
     """
     with contextlib.ExitStack() as stack:
         device, _ = choose_device(settings)
@@ -184,7 +184,7 @@ def loaded_model(settings: ModelSettings) -> Iterator[OfflineModel]:
         try:
             yield model
         except DeviceError:
-            raise  # giving a model back to a device that has failed may hang; the end of the process does it
+            raise  # closing a model on a device that has failed may hang; the end of the process frees it
         except BaseException:
             model.backend.close()
             raise

@@ -35,7 +35,7 @@ RESULT_NAME = "result.json"
 
 
 def _model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that the benchmark tool has none for; the command gets the model's as ``settings``."""
+    """Add the options that the benchmark tool lacks; the command gets those of the model as ``settings``."""
     decorated = gathered("settings", ModelSettings)(command)
     for option in (
         click.option(
@@ -93,7 +93,7 @@ def infer(
     """Run a model over the files of an info file, as the guide's benchmark tool does.
 
     Takes that tool's options as they are (-om_path=RepVGG_bs16.om) and with two dashes (--om-path). Writes a file of
-    scores for each image to dumpOutput_deviceD, whose earlier content goes, and the throughput to
+    scores for each image to dumpOutput_deviceD, replacing its earlier content, and the throughput to
     perf_vision_batchsize_N_device_D.txt. Exits with 1 when an image cannot be used.
     """
     if model_type != VISION:

@@ -1,4 +1,4 @@
-"""A run of a model over many files: read ahead by threads, the model in the calling thread, every stage timed."""
+"""A run of a model over many files: threads read ahead, the calling thread runs the model, each stage is timed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from repserve_server.backends.base import Backend
 
 READ_TIMEOUT = 120.0
-"""Seconds that the next file may keep the model waiting."""
+"""Seconds for which the model waits for the next file."""
 
 Reader = Callable[[Path], ModelInput]
-"""Makes a model input of a file; called in many threads at once."""
+"""Makes a model input from a file; called in many threads at once."""
 Sink = Callable[[Path, "NDArray[np.float32]"], None]
 """Takes the file of an image and its scores, [classes]."""
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes:
         images: Images that the model classified.
@@ -52,13 +52,13 @@ class RunOutcome:
 class ModelRun:
     """Runs a model over files in batches of one size; the last is filled up with zeros, whose scores are dropped.
 
-    The model runs in the calling thread only, which is to be the one that loaded it. Files are read and images decoded
-    in threads of this process: nothing is forked, as an NPU demands.
+    The model runs in the calling thread only, which must be the one that loaded it. Files are read and images decoded
+    in threads of this process: nothing is forked, which an NPU does not allow.
 
     Args:
         backend: The model.
         batch_size: Images of each run.
-        reader: Makes a model input of a file.
+        reader: Makes a model input from a file.
         sink: Gets each image's scores, in the order of the files.
         watch: Entered around each run of the model.
         clock: Seconds; the reader's too.
@@ -117,7 +117,7 @@ class ModelRun:
         return RunOutcome(images, self._problems, self._stages.throughput(seconds))
 
     def _read_ahead(self, files: Sequence[Path]) -> Generator[tuple[Path, ModelInput | None]]:
-        """Yield the files' inputs in order, None for a bad image; at most two batches and a file a thread wait."""
+        """Yield the inputs in order, None for a bad image; read at most two batches and a file per thread ahead."""
         ahead = 2 * len(self._batch) + self._threads
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
         pending: deque[tuple[Path, Future[ModelInput]]] = deque()

@@ -23,40 +23,40 @@ _BATCH_SIZE = 3
 """Position of the batch size in perf_vision_batchsize_N_device_D.txt, cut at its underscores."""
 _UNIT = "samples/s"
 LEAST_SECONDS = 1e-9
-"""What a stage took at least, so that a clock too coarse to see it does not divide by zero."""
+"""Minimum time of a stage, so that a coarse clock causes no division by zero."""
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What the five lines say. Rates are per second, times in milliseconds.
+    """The figures of the five lines. Rates are per second, times in milliseconds.
 
-    A stage's rate is that of the stage at work beside the others: images by the seconds from its first beginning to its
-    last end, waits included.
+    Stages run side by side; a stage's rate is its images divided by the seconds from its first beginning to its last
+    end, waits included.
     """
 
     end_to_end: float
-    """Images by the seconds of the whole run."""
+    """Images divided by the seconds of the whole run."""
     latency: float
     """The whole run."""
     read: float
     """Images read from their files."""
     preprocess: float
-    """Images made into model inputs."""
+    """Images turned into model inputs."""
     infer: float
     """Images through the stage around the model: batch put together, model called, scores taken."""
     interface: float
-    """Images by the seconds spent inside the model's calls: the throughput that is quoted."""
+    """Images divided by the seconds spent inside the model's calls: the throughput that is quoted."""
     infer_time: float
     """Time of the stage around the model for one image, waits not included."""
     post: float
-    """Batches whose scores were taken further."""
+    """Batches whose scores were processed."""
 
     def format(self, simulated: str = "") -> str:
         """Return the content of the file.
 
         Args:
-            simulated: The simulated device's name; it gets a sixth line that says so. The format has no place for that,
-                and nobody's reader looks so far.
+            simulated: The simulated device's name, for a sixth line. The format has no place for it, and readers stop
+                before that line.
         """
         infer = (
             f"throughputRate: {self.infer:g}",
@@ -87,7 +87,7 @@ class QuotedThroughput:
     batch_size: str
     fps: float
     remark: str = ""
-    """The line that says that the device was simulated; empty when none says so."""
+    """The line about a simulated device; empty if there is none."""
 
 
 def read_throughput(file: Path) -> QuotedThroughput:
@@ -98,7 +98,7 @@ def read_throughput(file: Path) -> QuotedThroughput:
     """
     parts = file.name.split("_")
     if len(parts) <= _BATCH_SIZE or not parts[_BATCH_SIZE].isdigit():
-        raise OfflineError(f"{file}: expected a name such as {perf_file_name(16, 0)}, which says the batch size")
+        raise OfflineError(f"{file}: expected a name such as {perf_file_name(16, 0)}, which gives the batch size")
     try:
         content = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -142,7 +142,7 @@ class Stage:
 
     @property
     def rate(self) -> float:
-        """What passed through, by the seconds from the first beginning to the last end."""
+        """The count divided by the seconds from the first beginning to the last end."""
         return self.count / max(self.ended - self.began, LEAST_SECONDS)
 
 

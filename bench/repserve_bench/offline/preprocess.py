@@ -29,13 +29,13 @@ MODELS = {"repvgg": Preprocessing()}
 """The preprocessing of each model name that the guide's script knows."""
 IMAGES_PER_TASK = 4
 TASKS_AHEAD = 4
-"""Tasks of each process that are handed out before the first is done."""
+"""Tasks for each process that are submitted before the first is done."""
 SILENCE_TIMEOUT = 120.0
 """Seconds without any finished task after which the processes are given up."""
 
 
 def model_preprocessing(model: str) -> Preprocessing:
-    """Return what the guide's script does for a model name.
+    """Return the preprocessing of the guide's script for a model name.
 
     Raises:
         OfflineError: The name is not known.
@@ -55,7 +55,7 @@ def preprocess_images(
 ) -> list[str]:
     """Write each image's tensor to ``destination``: raw little-endian float32 [3, crop, crop], ``<stem>.bin``.
 
-    Every file is whole or not there. A tensor of an earlier run goes where its image cannot be decoded now.
+    Every file is complete or absent. An earlier run's tensor is removed if its image cannot be decoded now.
 
     Args:
         images: The files.
@@ -116,7 +116,7 @@ def write_tensors(images: Sequence[Path], destination: Path, reader: ImageReader
 
 @contextlib.contextmanager
 def _decoding_processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Run a pool whose processes leave Ctrl-C to this one; on the way out they finish the images in hand."""
+    """Run a pool whose processes ignore Ctrl-C; at the end they finish their current images."""
     pool = ProcessPoolExecutor(
         count,
         mp_context=multiprocessing.get_context("spawn"),
@@ -133,7 +133,7 @@ def _become_decoder(parent: int) -> None:
     try:
         become_child(parent, "repserve-decode")
     except SystemExit:
-        os._exit(1)  # the pool would print a traceback, for nobody
+        os._exit(1)  # the pool would print a useless traceback
     # When one of its processes dies, the pool ends the others with SIGTERM and waits for them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

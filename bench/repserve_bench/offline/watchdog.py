@@ -1,6 +1,6 @@
-"""A process that ends this one when an NPU does not come back from loading a model or from a run.
+"""A process that kills this one when loading a model on an NPU, or a run, does not return.
 
-The vendor's library holds Python's lock meanwhile, so no thread of this process can notice, and Ctrl-C does nothing.
+The vendor's library holds the GIL meanwhile, so no thread of this process can notice, and Ctrl-C has no effect.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _BEGIN, _END = b"b", b"e"
 
 
 class Watchdog:
-    """Times what is done inside ``watch``; when that takes too long, says so on standard error and kills.
+    """Limits the time spent inside ``watch``; when it is exceeded, prints an error and kills this process.
 
-    To be started before anything of ACL: starting a process forks this one for a moment.
+    Start it before using ACL: starting a process forks this one for a moment.
 
     Args:
-        seconds: How long anything may take.
-        doing: What that is, for people, such as ``loading model_bs1.om on npu:0``.
+        seconds: The limit.
+        doing: What is done, for the message, such as ``loading model_bs1.om on npu:0``.
     """
 
     def __init__(self, seconds: float, doing: str) -> None:
@@ -39,7 +39,7 @@ class Watchdog:
             [sys.executable, "-m", __name__, str(os.getpid()), str(self._seconds), self._doing],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            # A terminal's Ctrl-C is not for it.
+            # Ctrl-C in the terminal must not reach it.
             process_group=0,
         )
         return self
@@ -49,21 +49,21 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Time what is done in this block."""
-        self._tell(_BEGIN)
+        """Limit the time of this block."""
+        self._send(_BEGIN)
         try:
             yield
         finally:
-            self._tell(_END)
+            self._send(_END)
 
-    def _tell(self, what: bytes) -> None:
+    def _send(self, mark: bytes) -> None:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._process.stdin.fileno(), what)
+                os.write(self._process.stdin.fileno(), mark)
 
 
 def guard(process: int, seconds: float, doing: str) -> None:
-    """Kill a process when, too much time passes between a begin and an end on standard input."""
+    """Kill a process when too much time passes between a begin and an end mark on standard input."""
     limit: float | None = None
     while True:
         if not select.select([0], [], [], limit)[0]:

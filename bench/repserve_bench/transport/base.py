@@ -1,4 +1,4 @@
-"""What carries requests to a server: `send` starts one and calls back with its outcome."""
+"""How requests reach a server: `send` starts one and calls back with its outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which transport a job takes."""
+"""The transport that a job uses."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def infer_request(content: Content, settings: InputSettings) -> bytes:
 def read_scores(answer: bytes, top_k: int) -> pb.ClassifyResponse:
     """Rank the classes of a ModelInferResponse by their scores, as repserve.v1 would list them.
 
-    What stands for the probability is the score that the server sent, whatever it means.
+    The probabilities are the scores that the server sent, unchanged.
 
     Raises:
         InternalError: The answer does not begin with an FP32 tensor of scores in raw contents.

@@ -24,7 +24,7 @@ IMAGE_DIMENSIONS = 3
 
 
 class TensorMetadata(Protocol):
-    """What ModelMetadata says of a tensor."""
+    """A tensor in the answer of ModelMetadata."""
 
     name: str
     datatype: str
@@ -44,13 +44,13 @@ def describe_model(address: str, name: str, version: str, *, pixels: bool) -> tu
         LoadError: The server does not answer, or the model takes no such input.
     """
     with grpc.insecure_channel(address, options=channel_options(address)) as channel:
-        ask = channel.unary_unary(
+        get_metadata = channel.unary_unary(
             METADATA_METHOD,
             request_serializer=ModelMetadataRequest.SerializeToString,
             response_deserializer=ModelMetadataResponse.FromString,
         )
         try:
-            metadata = ask(ModelMetadataRequest(name=name, version=version), timeout=TIMEOUT)
+            metadata = get_metadata(ModelMetadataRequest(name=name, version=version), timeout=TIMEOUT)
         except grpc.RpcError as error:
             reason = from_rpc_error(error)
             raise LoadError(f"the server at {address} does not describe the model {name!r} ({reason})") from error

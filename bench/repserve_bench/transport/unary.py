@@ -81,7 +81,7 @@ class UnaryTransport(Transport):
     def send(self, index: int, time_limit: float, done: Done) -> None:
         payload = self._payloads[index]
         try:
-            # The connection that was freed last: gRPC ends the thread of one that carries nothing.
+            # The connection that was freed last: gRPC ends the thread of one that is idle.
             channel = self._freed.pop()
         except IndexError:
             channel = next(self._turns)
@@ -105,8 +105,8 @@ class UnaryTransport(Transport):
                 ready.result(max(0.0, deadline - time.monotonic()))
             except grpc.FutureTimeoutError as error:
                 raise no_answer(address) from error
-        # An open call keeps the thread of a connection that carries nothing for a moment. A server that does not know
-        # this one ends it, and then threads come and go.
+        # An open call keeps the thread of a connection that is idle for a moment. A server without this method ends
+        # the call, and threads come and go.
         self._anchors = [channel.unary_stream(WATCH_HEALTH, None, None)(b"") for channel in self._channels]
 
     def _finish(self, channel: int, done: Done, future: grpc.CallFuture[bytes]) -> None:

@@ -157,7 +157,7 @@ def test_two_images_of_one_stem_are_refused_before_anything_is_written(tmp_path:
         (("info", "bin", "empty", "x.info", 224, 224), "no files in empty end in .bin"),
         (("postprocess", "empty", LABELS, "result.json"), "empty is empty; expected a dump for each image"),
         (("postprocess", "empty", LABELS, "empty"), "empty is a folder; expected the name of a file"),
-        (("parse", "val/a.jpg", "310P"), "which says the batch size"),
+        (("parse", "val/a.jpg", "310P"), "which gives the batch size"),
         (("parse", "bad.json", "310P"), "bad.json is not valid JSON"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_figure_that_is_no_number_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["perf.txt", "perf_vision_batchsize_many_device_0.txt"])
 def test_a_name_without_a_batch_size_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OfflineError, match="which says the batch size"):
+    with pytest.raises(OfflineError, match="which gives the batch size"):
         read_throughput(written(tmp_path, name=name))
 
 

@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    """A server that answers as its script says."""
+    """A server that answers by its script."""
     with FakeServer() as fake:
         yield fake

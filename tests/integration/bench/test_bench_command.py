@@ -77,7 +77,7 @@ def test_failed_requests_make_the_exit_status_1(server: FakeServer, images: Path
     assert read_report(images)["statuses"] == {"OK": IMAGES - 1, "INVALID_ARGUMENT": 1}
 
 
-def test_leftovers_are_said(server: FakeServer, images: Path) -> None:
+def test_leftovers_are_printed(server: FakeServer, images: Path) -> None:
     (images / "extra.jpg").write_bytes(b"x")
     (images / "11.jpg").unlink()
     result = bench_run(server, images)

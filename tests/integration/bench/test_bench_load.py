@@ -111,7 +111,7 @@ def test_unavailable_is_tried_again(server: FakeServer, samples: list[Sample], t
 
 
 @both_transports
-def test_exhausted_is_tried_again_when_told_when(
+def test_exhausted_is_retried_after_the_delay_that_the_server_sent(
     server: FakeServer, samples: list[Sample], transport: TransportName
 ) -> None:
     server.script = FailsFirst(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.05))

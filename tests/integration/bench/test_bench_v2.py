@@ -55,7 +55,7 @@ def test_every_way_gives_the_answers_of_the_trained_network(
     report = read(output)
     assert report["requests"] == report["images"] == IMAGES
     assert report["settings"]["transport"] == transport
-    assert (report["mean_compute_seconds"] is None) == (transport == "v2"), "v2 tells no stages"
+    assert (report["mean_compute_seconds"] is None) == (transport == "v2"), "v2 reports no stages"
 
 
 def test_several_images_ride_in_a_request_of_v2(server: RunningServer, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_server_that_does_not_start_does_not_cost_the_points_before(server: Ru
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--concurrency", "1,x"), "expected whole numbers"),
         (("--vary", "max-batch-size=1"), "--vary needs --device"),
@@ -125,10 +125,10 @@ def test_a_server_that_does_not_start_does_not_cost_the_points_before(server: Ru
         (("--device", "cpu", "--vary", "max-batch"), "expected SETTING=VALUE"),
     ],
 )
-def test_a_sweep_of_nothing_is_refused(server: RunningServer, more: tuple[str, ...], said: str) -> None:
+def test_a_sweep_of_nothing_is_refused(server: RunningServer, more: tuple[str, ...], message: str) -> None:
     result = invoke("sweep", server, *more)
     assert result.exit_code == 2
-    assert said in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
 
 
 def test_saturate_finds_a_rate_that_it_measured(server: RunningServer, tmp_path: Path) -> None:

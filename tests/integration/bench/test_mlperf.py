@@ -74,7 +74,7 @@ def test_a_scenario_whose_requests_fail_is_invalid(tmp_path: Path) -> None:
     assert entry["failed_requests"] > 0
 
 
-def test_no_server_is_one_line(tmp_path: Path) -> None:
+def test_no_server_is_an_error_of_one_line(tmp_path: Path) -> None:
     result = mlperf("127.0.0.1:1", tmp_path)
     assert result.exit_code == 1
     assert "start one with 'repserve serve'" in result.output
@@ -98,7 +98,7 @@ def test_a_request_that_fails_while_accuracy_is_measured_makes_the_scenario_inva
     assert "UNAVAILABLE: going down" in entry["remark"]
 
 
-def test_a_server_that_refuses_everything_is_one_line(tmp_path: Path) -> None:
+def test_a_server_that_refuses_everything_is_an_error_of_one_line(tmp_path: Path) -> None:
     with FakeServer() as fake:
 
         def refuse(_: Any) -> Any:  # noqa: ANN401 - of the fake
@@ -110,7 +110,7 @@ def test_a_server_that_refuses_everything_is_one_line(tmp_path: Path) -> None:
     assert "the server answered nothing: INVALID_ARGUMENT: no [such] image" in result.output
 
 
-def test_answers_without_a_class_end_the_run_and_are_told(tmp_path: Path) -> None:
+def test_answers_without_a_class_end_the_run_and_are_reported(tmp_path: Path) -> None:
     with FakeServer() as fake:
         answer, seen = fake.script, threading.Event()
         folder = tmp_path / "logs" / "Offline"

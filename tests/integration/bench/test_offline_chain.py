@@ -98,7 +98,7 @@ def test_the_guides_commands_one_after_the_other(images: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("exact", [(), ("--exact",)])
-def test_all_leaves_what_the_single_commands_leave(images: Path, tmp_path: Path, exact: tuple[str, ...]) -> None:
+def test_all_writes_the_same_files_as_the_single_commands(images: Path, tmp_path: Path, exact: tuple[str, ...]) -> None:
     succeed("preprocess", "repvgg", images, "prep", "--processes", 1, *exact)
     succeed("info", "bin", "prep", "prep.info", 224, 224)
     succeed("infer", "--om-path", MODEL, "--input-text-path", "prep.info", "--batch-size", 8)

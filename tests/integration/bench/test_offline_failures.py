@@ -161,7 +161,7 @@ def test_two_images_of_one_stem_are_refused_before_anything_is_written(tmp_path:
         (("parse", "bad.json", "310P"), "bad.json is not valid JSON"),
     ],
 )
-def test_a_mistake_takes_one_line(tmp_path: Path, arguments: tuple[object, ...], problem: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(tmp_path: Path, arguments: tuple[object, ...], problem: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "val").mkdir()
     (tmp_path / "bad.json").write_text("{")

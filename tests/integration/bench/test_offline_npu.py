@@ -30,7 +30,7 @@ def command(model: Path, *more: str) -> list[str]:
     return [repserve(), "bench", "offline", "all", *arguments, *more]
 
 
-def test_what_the_library_prints_is_not_among_the_results(model: Path, tmp_path: Path) -> None:
+def test_the_librarys_output_is_not_among_the_results(model: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         command(model),
         cwd=tmp_path,

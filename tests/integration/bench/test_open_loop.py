@@ -101,7 +101,7 @@ def test_a_closed_loop_hides_it(server: RunningServer) -> None:
     assert sum(latency > PAUSE / 2 for latency in tally.latencies) <= 2, "only what was in flight waited"
 
 
-def test_a_rate_is_kept_whatever_the_answers_take() -> None:
+def test_a_rate_is_kept_however_long_answers_take() -> None:
     released = threading.Event()
     with FakeServer() as fake:
         answer = fake.script
@@ -134,7 +134,7 @@ def test_a_rate_is_kept_whatever_the_answers_take() -> None:
     assert outcome[0].tally.requests == 40
 
 
-def test_what_waits_for_room_counts_as_latency() -> None:
+def test_waiting_for_room_counts_as_latency() -> None:
     started = threading.Event()
     with FakeServer() as fake:
         answer = fake.script
@@ -155,7 +155,7 @@ def test_what_waits_for_room_counts_as_latency() -> None:
             input=InputSettings(model="fake"),
         )
         tally = run_load([Sample(path, None) for path in digit_files()[:4]], settings).tally
-    assert tally.worst_hold > 0.2, "it could not be sent when it was due, and that is told"
+    assert tally.worst_hold > 0.2, "it could not be sent when it was due, and that is reported"
     assert sorted(tally.latencies)[-10] > 0.15, "those that were due meanwhile are timed from then"
 
 
@@ -193,7 +193,7 @@ def test_requests_without_an_answer_in_time_are_in_the_percentiles(transport: Tr
 
 
 @pytest.mark.parametrize("transport", ["stream", "unary"])
-def test_a_limit_of_requests_in_flight_is_told_apart_from_a_slow_client(transport: TransportName) -> None:
+def test_a_limit_of_requests_in_flight_is_not_blamed_on_the_client(transport: TransportName) -> None:
     with FakeServer() as fake:
         answer = fake.script
 
@@ -209,7 +209,7 @@ def test_a_limit_of_requests_in_flight_is_told_apart_from_a_slow_client(transpor
 
 
 @pytest.mark.parametrize("transport", ["stream", "unary"])
-def test_what_became_due_while_another_waited_for_room_is_not_sent_late_by_the_client(transport: TransportName) -> None:
+def test_a_request_due_while_another_waited_for_room_is_not_late_by_the_client(transport: TransportName) -> None:
     first = threading.Semaphore(4)
     with FakeServer() as fake:
         answer = fake.script
@@ -226,7 +226,7 @@ def test_what_became_due_while_another_waited_for_room_is_not_sent_late_by_the_c
 
 
 @pytest.mark.parametrize("transport", ["stream", "unary"])
-def test_the_rate_that_is_told_is_that_of_the_whole_time(transport: TransportName) -> None:
+def test_the_reported_rate_is_over_the_whole_time(transport: TransportName) -> None:
     with FakeServer() as fake:
         result = open_load(fake, transport, 4.0, seconds=0.6, window_seconds=0.2)
     assert result.tally.requests == 3, "due at 0, 0.25 and 0.5 s"

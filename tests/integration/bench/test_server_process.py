@@ -79,7 +79,7 @@ def test_a_server_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch
     assert not psutil.wait_procs(processes, timeout=10)[1]
 
 
-def test_the_command_line_has_what_was_asked_for() -> None:
+def test_the_command_line_has_every_setting() -> None:
     settings = ServerSettings(
         Path("repo"), "sim:310p", models=("a", "b"), max_batch_size=16, precision="f32", extra=("--frontends", "2")
     )

@@ -82,7 +82,7 @@ def test_json_is_an_array_with_stable_keys(run: Run) -> None:
     ]
 
 
-def test_what_fails_is_named_in_a_line_and_the_rest_is_answered(run: Run) -> None:
+def test_images_that_fail_are_named_and_the_others_are_answered(run: Run) -> None:
     with FakeServer(rejecting) as server:
         result = run("bad.jpg", "none.jpg", "three.jpg", "--server", server.address)
     assert result.exit_code == 1

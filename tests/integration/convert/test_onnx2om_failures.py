@@ -1,4 +1,4 @@
-"""``repserve convert onnx2om`` with a stand-in for atc that fails: what is said, and that nothing is left behind."""
+"""``repserve convert onnx2om`` with a stand-in for atc that fails: its messages, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def wait_until_ended(tmp_path: Path, count: int) -> None:
     wait_until(lambda: not any(map(runs, pids)), "atc and its compiler have ended")
 
 
-@pytest.mark.parametrize(("fault", "said"), FAILURES, ids=[fault for fault, _ in FAILURES])
+@pytest.mark.parametrize(("fault", "message"), FAILURES, ids=[fault for fault, _ in FAILURES])
 def test_a_failure_is_explained_and_leaves_nothing(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
 ) -> None:
     monkeypatch.setenv("STANDIN_ATC_FAULT", f"{fault}@model_bs16")
-    assert re.search(said, fail(model))
+    assert re.search(message, fail(model))
     assert state(tmp_path / "work") == {}
 
 

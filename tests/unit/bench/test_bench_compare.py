@@ -73,7 +73,7 @@ def test_the_ratio_is_after_over_before() -> None:
     assert (entry.before, entry.after, entry.ratio) == (0.010, 0.005, 0.5)
 
 
-def test_other_conditions_are_told() -> None:
+def test_conditions_that_differ_are_listed() -> None:
     assert compare(BEFORE, changed("model/devices", ["npu:0"])).differing == ("devices: cpu and npu:0",)
 
 
@@ -100,7 +100,7 @@ def test_of_runs_with_few_windows_no_difference_is_judged() -> None:
     assert change(worse, "top-1, %").verdict == "worse", "that is no matter of time"
 
 
-def test_the_noise_is_told() -> None:
+def test_the_noise_is_described() -> None:
     text = describe_noise(compare(BEFORE, changed("fps", 200.0)))
     assert text == (
         "Noise: within a run, windows deviate from its mean by up to 10.0 % of its throughput, 2.0 % of its p50, "

@@ -22,7 +22,7 @@ def response(*classes: int) -> pb.ClassifyResponse:
     return pb.ClassifyResponse(version="1", predictions=predictions)
 
 
-def test_what_comes_after_the_end_does_not_count() -> None:
+def test_answers_after_the_end_do_not_count() -> None:
     counts = Counts(GROUPS)
     counts.answered(0, response(3), 0.0, 1.0)
     tally, predictions = counts.close(), dict(counts.predictions)
@@ -44,7 +44,7 @@ def test_an_answer_that_does_not_fit_the_request_is_a_failure_and_not_an_end(ans
     assert not counts.predictions
 
 
-def test_a_request_whose_time_was_over_counts_with_the_time_that_it_waited() -> None:
+def test_a_request_that_timed_out_counts_with_its_wait() -> None:
     counts = Counts(GROUPS)
     counts.answered(0, response(3), 0.0, 0.010)
     counts.failed(UnavailableError("refused at once"), time.monotonic())
@@ -56,7 +56,7 @@ def test_a_request_whose_time_was_over_counts_with_the_time_that_it_waited() -> 
     assert len(tally.waited) == 2
 
 
-def test_waiting_for_room_is_not_the_clients_doing() -> None:
+def test_waiting_for_room_is_not_blamed_on_the_client() -> None:
     counts, now = Counts(GROUPS), time.monotonic()
     counts.sent(due=now - 3.0, free=now)
     tally = counts.take()
@@ -64,7 +64,7 @@ def test_waiting_for_room_is_not_the_clients_doing() -> None:
     assert tally.worst_send_lag < 1.0
 
 
-def test_what_is_open_at_the_end_counts_with_the_time_that_it_waited_and_is_no_failure() -> None:
+def test_an_open_request_at_the_end_counts_with_its_wait_and_is_no_failure() -> None:
     counts, now = Counts(GROUPS), time.monotonic()
     for due in (now - 2.0, now - 2.0, now - 1.0):
         counts.sent(due, due)

@@ -105,7 +105,7 @@ def test_a_failed_request_makes_room_for_the_next() -> None:
     assert (len(record.answers), record.failures) == (3, ["INTERNAL"] * 3)
 
 
-def test_what_is_unavailable_is_tried_again_and_counts_once() -> None:
+def test_an_unavailable_request_is_retried_and_counts_once() -> None:
     transport = FakeTransport(lambda number: UnavailableError("later") if number == 0 else ANSWER)
     record = drive(job(concurrency=1, retries=True), transport, requests=1)
     assert (transport.sent, record.answers, record.retries, record.failures) == ([0, 0], [0], ["UNAVAILABLE"], [])
@@ -128,7 +128,7 @@ def test_an_image_that_cannot_be_read_ends_the_run(arrivals: Arrivals | None) ->
         drive(job(concurrency=2, arrivals=arrivals), FakeTransport(answer), requests=100)
 
 
-def test_an_open_loop_sends_what_is_due_and_holds_back_what_is_too_much() -> None:
+def test_an_open_loop_sends_requests_when_due_up_to_the_limit_in_flight() -> None:
     waiting: list[Done] = []
 
     class Slow(FakeTransport):

@@ -44,7 +44,7 @@ def value(found: BenchCollector, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(f"repserve_bench_{name}", {"model": "digits", **labels})
 
 
-def test_it_tells_what_was_counted() -> None:
+def test_every_count_is_a_metric() -> None:
     found = collector()
     assert value(found, "requests_total", code="OK") == 3
     assert value(found, "requests_total", code="UNAVAILABLE") == 1
@@ -59,7 +59,7 @@ def test_it_tells_what_was_counted() -> None:
     assert value(found, "latency_seconds_sum") == pytest.approx(20.0031)
 
 
-def test_what_was_given_up_is_in_the_histogram() -> None:
+def test_requests_that_were_given_up_are_in_the_histogram() -> None:
     found, late = collector(), tally()
     late.give_up(0.0, 8.0)
     found(late, 3.0)
@@ -154,6 +154,6 @@ def test_a_pushgateway_that_refuses_is_an_error(pushgateway: Pushgateway) -> Non
 
 
 @pytest.mark.parametrize("url", ["http://localhost:abc", "http://127.0.0.1:1"])
-def test_a_pushgateway_that_is_none_is_an_error(url: str) -> None:
+def test_an_address_that_is_no_pushgateway_is_an_error(url: str) -> None:
     with pytest.raises(MetricsError, match=r"pushing metrics to .* failed"):
         push(collector(), url)

@@ -52,7 +52,7 @@ def test_pixel_requests_carry_a_batch_of_crops(tmp_path: Path) -> None:
     assert np.all(pixels[1] == 200)
 
 
-def test_what_does_not_fit_in_memory_is_made_when_its_turn_comes(
+def test_requests_that_do_not_fit_in_memory_are_made_when_they_are_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = photo(tmp_path / "a.png", 10)

@@ -42,13 +42,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("image,label\na.jpg,1\n", "has no columns predicted_index"), ("image,predicted_index\na.jpg,x\n", "line 2")],
 )
-def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_another_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "predictions.csv"
     file.write_text(content, encoding="utf-8")
-    with pytest.raises(PredictionsError, match=said):
+    with pytest.raises(PredictionsError, match=message):
         read_predictions(file)
 
 

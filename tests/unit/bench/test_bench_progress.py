@@ -33,7 +33,7 @@ def test_the_line_before_the_first_answer() -> None:
     assert status_line(Tally(), 0.0, accuracy=True) == "0.0 img/s, 0 errors"
 
 
-def test_what_lags_says_how_much_is_done() -> None:
+def test_progress_is_the_smaller_share_of_requests_and_time() -> None:
     assert share_done(TALLY, 1.0, requests=100, seconds=0.0) == 0.5
     assert share_done(TALLY, 1.0, requests=0, seconds=4.0) == 0.25
     assert share_done(TALLY, 1.0, requests=100, seconds=4.0) == 0.25

@@ -159,13 +159,13 @@ def test_predictions_are_written_by_image(report: Measurement, tmp_path: Path) -
     assert read_predictions(file) == {"a.jpg": 3, "b.jpg": 7}
 
 
-def test_a_busy_client_is_said(report: Measurement) -> None:
+def test_a_busy_client_is_a_warning(report: Measurement) -> None:
     assert not any("bottleneck" in line for line in report.warnings())
     busy = replace(report, result=replace(report.result, busiest_share=0.95))
     assert any("client was the bottleneck" in line for line in busy.warnings())
 
 
-def test_failures_are_told_with_their_message(report: Measurement) -> None:
+def test_failures_are_listed_with_their_message(report: Measurement) -> None:
     assert "INTERNAL: a NaN" in report.warnings()
 
 

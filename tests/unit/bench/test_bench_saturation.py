@@ -70,7 +70,7 @@ def load(latencies: list[float], *, elapsed: float = 2.0, failed: int = 0) -> Lo
 
 
 @pytest.mark.parametrize(
-    ("result", "said"),
+    ("result", "message"),
     [
         (load([0.01] * 100), ""),
         (load([0.01] * 99 + [0.2]), ""),
@@ -81,10 +81,10 @@ def load(latencies: list[float], *, elapsed: float = 2.0, failed: int = 0) -> Lo
         (load([0.01] * 3, elapsed=2.0), ""),
     ],
 )
-def test_a_step_passes_or_says_why_not(result: LoadResult, said: str) -> None:
+def test_a_step_passes_or_says_why_not(result: LoadResult, message: str) -> None:
     complaint = judge(result, seconds=2.0, p99_bound=0.05)
-    assert complaint.startswith(said)
-    assert bool(complaint) == bool(said)
+    assert complaint.startswith(message)
+    assert bool(complaint) == bool(message)
 
 
 MODEL = ModelInfo("m", "1", ready=True, reason="", crop=224, classes=10, instances=())

@@ -46,7 +46,7 @@ def test_several_ready_models_need_a_name() -> None:
         choose_model([model("a"), model("b")])
 
 
-def test_an_unknown_model_is_an_error_that_lists_what_there_is() -> None:
+def test_an_unknown_model_is_an_error_that_lists_the_models() -> None:
     with pytest.raises(LoadError, match=r"no model 'x'; it has: a 1"):
         choose_model([model("a")], "x")
 

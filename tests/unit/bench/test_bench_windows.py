@@ -38,7 +38,7 @@ def test_a_window_without_an_answer_is_there() -> None:
     assert not found.stable
 
 
-def test_what_was_given_up_is_in_the_percentiles_of_its_window() -> None:
+def test_requests_that_were_given_up_are_in_the_percentiles_of_their_window() -> None:
     tally = Tally(latencies=array("d", [0.005] * 9), ended=array("d", [STARTED + 0.5] * 9))
     tally.give_up(STARTED + 0.1, STARTED + 0.6)
     first, second = cut_into_windows(tally, STARTED, 2.0, 1.0).windows
@@ -58,16 +58,16 @@ def test_windows_that_agree_are_stable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("windows", "said"),
+    ("windows", "message"),
     [
         ([window(), window()], "too short to tell: 2 windows"),
         ([window(100), window(100), window(130)], "not stable: throughput"),
         ([window(p99=0.02), window(p99=0.02), window(p99=0.03)], "not stable: p99"),
     ],
 )
-def test_what_is_not_stable_says_why(windows: list[Window], said: str) -> None:
+def test_what_is_not_stable_says_why(windows: list[Window], message: str) -> None:
     stability = Stability(1.0, tuple(windows))
-    assert said in stability.complaint
+    assert message in stability.complaint
     assert not stability.stable
 
 

@@ -102,7 +102,7 @@ def test_markdown_has_the_same_rows_and_the_source() -> None:
     assert "card of four chips" in text
 
 
-def test_a_simulated_device_that_waited_for_images_is_told() -> None:
+def test_a_simulated_device_that_waited_for_images_is_reported() -> None:
     slow = replace(SIMULATED, fps=4000.0)
     (line,) = shortfalls([CPU, SIMULATED, slow])
     assert "sim:310p at max batch size 16: the device reaches 8752 fps; 4000.0" in line

@@ -53,7 +53,7 @@ def test_a_call_the_server_cancelled_counts_as_unavailable() -> None:
     assert isinstance(from_rpc_error(rpc_error(grpc.StatusCode.CANCELLED, "")), repserve_client.UnavailableError)
 
 
-def test_a_connection_lost_while_sending_is_told_from_a_failure_of_the_server() -> None:
+def test_a_connection_lost_while_sending_is_no_failure_of_the_server() -> None:
     lost = from_rpc_error(rpc_error(grpc.StatusCode.INTERNAL, "Internal error from Core"))
     failed = from_rpc_error(rpc_error(grpc.StatusCode.INTERNAL, "the worker crashed"))
     assert isinstance(lost, repserve_client.UnavailableError)
@@ -82,7 +82,7 @@ def test_details_that_cannot_be_read_are_no_hint() -> None:
     assert from_status(Status(code=8, details=[broken])).retry_after is None
 
 
-def test_a_status_without_a_message_or_with_an_unknown_code_still_says_something() -> None:
+def test_a_status_without_a_message_or_with_an_unknown_code_still_has_a_text() -> None:
     error = from_status(Status(code=99))
     assert type(error) is ClientError
     assert str(error) == "CODE_99: the server gave no reason"

@@ -50,7 +50,7 @@ def test_a_view_with_other_strides_is_sent_in_its_own_order() -> None:
         (7, "cannot classify a int; expected bytes, a path"),
     ],
 )
-def test_what_the_server_could_only_refuse_is_refused_here(image: object, message: str) -> None:
+def test_requests_that_the_server_would_refuse_are_refused_here(image: object, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         RequestBuilder().build(image)  # type: ignore[arg-type]
 

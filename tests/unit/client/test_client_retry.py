@@ -40,15 +40,15 @@ def test_jitter_spreads_over_the_whole_range() -> None:
     assert sum(values) / 1000 == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_full_server_is_asked_again_only_when_it_said_when_and_never_sooner() -> None:
+def test_a_full_server_is_retried_only_after_the_delay_it_sent() -> None:
     policy = RetryPolicy(initial_delay=0.1, rng=random.Random(3))
     assert policy.delay(ResourceExhaustedError("full"), 1, remaining=60.0) is None
-    told = ResourceExhaustedError("full", retry_after=2.0)
-    delays = [policy.delay(told, 1, remaining=60.0) for _ in range(100)]
+    full = ResourceExhaustedError("full", retry_after=2.0)
+    delays = [policy.delay(full, 1, remaining=60.0) for _ in range(100)]
     assert all(delay is not None and 2.0 <= delay <= 2.1 for delay in delays)
 
 
-def test_an_unavailable_server_that_says_when_is_believed() -> None:
+def test_the_delay_of_an_unavailable_server_is_kept() -> None:
     delay = RetryPolicy().delay(UnavailableError("loading", retry_after=3.0), 1, remaining=60.0)
     assert delay is not None
     assert delay >= 3.0
@@ -76,7 +76,7 @@ def test_nothing_else_is_tried_again(error: ClientError) -> None:
     assert RetryPolicy().delay(error, 1, remaining=60.0) is None
 
 
-def test_attempts_are_limited_when_asked() -> None:
+def test_a_policy_can_limit_attempts() -> None:
     policy = RetryPolicy(max_attempts=2)
     assert policy.delay(UnavailableError("no"), 1, remaining=60.0) is not None
     assert policy.delay(UnavailableError("no"), 2, remaining=60.0) is None

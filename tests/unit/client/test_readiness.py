@@ -30,7 +30,7 @@ def test_a_named_model_must_be_ready_itself() -> None:
     assert not wait("c").ready(models)
 
 
-def test_one_question_takes_a_part_of_a_long_wait_and_no_more_than_is_left() -> None:
+def test_one_call_takes_a_part_of_a_long_wait_and_no_more_than_is_left() -> None:
     assert wait(timeout=100.0).begin() == 5.0
     assert wait(timeout=10.0, times=(0.0, 8.0)).begin() == 2.0
 

@@ -148,7 +148,7 @@ def test_an_item_that_waits_for_another_attempt_at_its_deadline_ends_with_the_la
     assert isinstance(state.take(6.0), UnavailableError)
 
 
-def test_an_answer_nobody_asked_for_changes_nothing() -> None:
+def test_an_unexpected_answer_changes_nothing() -> None:
     state = window()
     state.add(request(0), 0.0)
     state.answered(answer(0, "early"), 0.0)

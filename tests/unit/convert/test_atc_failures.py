@@ -73,7 +73,7 @@ def test_an_unknown_code_is_quoted() -> None:
 
 
 @pytest.mark.parametrize("status", [-signal.SIGKILL, 128 + signal.SIGKILL])
-def test_a_kill_is_laid_to_memory_whatever_the_log_says(status: int) -> None:
+def test_a_kill_is_explained_by_memory_even_with_another_error_in_the_log(status: int) -> None:
     assert "TE_PARALLEL_COMPILER=1" in explain_failure(status, FAILED + "E19999: Inner Error!\n")
 
 

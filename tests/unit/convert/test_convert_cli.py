@@ -26,7 +26,7 @@ def without(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
 
 
-def test_random_writes_a_model_and_says_what_it_is_worth(tmp_path: Path) -> None:
+def test_random_writes_a_model_and_a_note_on_its_use(tmp_path: Path) -> None:
     folder = tmp_path / "repvgg_digits" / "1"
     arguments = ["random", "--variant", "digits", "--classes", "10", "--seed", "5", "--into", str(folder)]
     result = CliRunner().invoke(convert, arguments)
@@ -160,7 +160,7 @@ def test_pth2onnx_keeps_the_note_of_another_file(tmp_path: Path, weights: Weight
     assert (tmp_path / "1" / "WEIGHTS.txt").exists()
 
 
-def test_pth2onnx_writes_the_form_that_was_asked_for(tmp_path: Path, weights: Weights) -> None:
+def test_pth2onnx_writes_the_requested_form(tmp_path: Path, weights: Weights) -> None:
     target = tmp_path / "model.onnx"
     result = weights.convert(target, "--keep-branches", "--uint8", "--opset", "17")
     assert result.exit_code == 0, result.output

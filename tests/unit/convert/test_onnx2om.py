@@ -23,7 +23,7 @@ CHIP = ("--soc-version", "Ascend310P3")
 
 @pytest.fixture(autouse=True)
 def without_cann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No CANN anywhere, whatever machine this is."""
+    """No CANN, on any machine."""
     monkeypatch.setattr(installation, "ASCEND_FOLDER", str(tmp_path / "system"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -94,7 +94,7 @@ def test_without_cann_the_command_says_so_in_one_line(model: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--batch-sizes", "1", "--gears", "1,2"), "mutually exclusive"),
         (("--gears", "8"), "--gears 8 is one size: use --batch-sizes 8"),
@@ -107,10 +107,10 @@ def test_without_cann_the_command_says_so_in_one_line(model: Path, tmp_path: Pat
         (("--time-limit", "0"), "0.0 is not in the range"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(model: Path, options: tuple[str, ...], said: str) -> None:
+def test_options_that_make_no_sense_are_refused(model: Path, options: tuple[str, ...], message: str) -> None:
     result = run(model, *CHIP, *options)
     assert result.exit_code == 2
-    assert said in result.output
+    assert message in result.output
 
 
 def test_a_hundred_gears_are_taken(model: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_chip_is_named_with_or_without_ascend(model: Path, given: str) -> No
 
 
 @pytest.mark.parametrize("given", ["", "310 P3", "Ascend310P3; ls"])
-def test_a_name_that_is_none_is_refused(model: Path, given: str) -> None:
+def test_an_invalid_chip_name_is_refused(model: Path, given: str) -> None:
     assert "expected a name such as Ascend310P3" in refusal(model, "--soc-version", given)
 
 

@@ -51,7 +51,7 @@ def test_a_failure_at_any_step_leaves_all_as_before(work: Path, monkeypatch: pyt
     assert contents(place) == {"b": "old b", "d": "old d"}
 
 
-def test_what_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
+def test_new_folders_that_stay_empty_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "repository" / "model" / "1"
     with staging(folder) as work:
         assert work.parent == folder.parent
@@ -59,7 +59,7 @@ def test_what_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_there_stays(tmp_path: Path) -> None:
+def test_existing_folders_stay(tmp_path: Path) -> None:
     folder = tmp_path / "model" / "1"
     folder.mkdir(parents=True)
     with staging(folder) as work:

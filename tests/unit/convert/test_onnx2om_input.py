@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_float_and_uint8_models_are_told_apart(tmp_path: Path) -> None:
+def test_float_and_uint8_models_are_distinguished(tmp_path: Path) -> None:
     image = read_onnx_input(write_model(tmp_path / "a.onnx", name="images", side=96))
     assert image == OnnxInput("images", uint8=False, side=96)
     assert image.shape(8, 96) == (8, 3, 96, 96)
@@ -34,7 +34,7 @@ def test_the_batch_is_free_or_fixed(tmp_path: Path, batch: str | int, fixed: int
     assert read_onnx_input(write_model(tmp_path / "a.onnx", batch=batch)).batch == fixed
 
 
-def test_weights_that_are_listed_as_inputs_are_none(tmp_path: Path) -> None:
+def test_weights_that_are_listed_as_inputs_are_no_inputs(tmp_path: Path) -> None:
     path = write_model(tmp_path / "a.onnx")
     model = onnx.load(path)
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "weight"))
@@ -44,7 +44,7 @@ def test_weights_that_are_listed_as_inputs_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "said"),
+    ("shape", "dtype", "message"),
     [
         (("n", 3, 224, 200), TensorProto.FLOAT, r"actual_input_1 is float \[n, 3, 224, 200\]"),
         (("n", 3, "height", 224), TensorProto.FLOAT, r"float \[n, 3, height, 224\]"),
@@ -55,10 +55,10 @@ def test_weights_that_are_listed_as_inputs_are_none(tmp_path: Path) -> None:
     ],
 )
 def test_other_inputs_are_refused_with_what_they_are(
-    tmp_path: Path, shape: tuple[str | int, ...], dtype: int, said: str
+    tmp_path: Path, shape: tuple[str | int, ...], dtype: int, message: str
 ) -> None:
     path = write_model(tmp_path / "a.onnx", shape=shape, dtype=dtype)
-    with pytest.raises(ConversionError, match=rf"{said}; expected one input, float32 \[n, 3, side, side\]"):
+    with pytest.raises(ConversionError, match=rf"{message}; expected one input, float32 \[n, 3, side, side\]"):
         read_onnx_input(path)
 
 
@@ -72,7 +72,7 @@ def test_several_inputs_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"PK\3\4 not a model", b""])
-def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
     with pytest.raises(ConversionError, match=r"a\.onnx (is not an ONNX model|has the inputs none)"):

@@ -1,4 +1,4 @@
-"""Variants told by shapes alone: the arrays are views of a single zero, so that B3 costs nothing."""
+"""Variants detected by shapes alone: the arrays are views of a single zero, so that B3 costs nothing."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def file_of(variant: Variant, classes: int = 1000, *, deployed: bool = False, ti
 @pytest.mark.parametrize("deployed", [False, True], ids=["trained", "deployed"])
 @pytest.mark.parametrize("classes", [1, 1000])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_told_by_its_shapes(name: str, classes: int, deployed: bool, timm: bool) -> None:
+def test_every_variant_is_detected_by_its_shapes(name: str, classes: int, deployed: bool, timm: bool) -> None:
     checkpoint = file_of(VARIANTS[name], classes, deployed=deployed, timm=timm)
     assert checkpoint.deployed == deployed
     assert choose_variant(checkpoint, None) is VARIANTS[name]
 
 
 def test_a_network_within_a_deeper_one_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """B0 has all the arrays of A1, and more; which of the two is asked first does not matter."""
+    """B0 has all the arrays of A1, and more; which of the two is tried first does not matter."""
     deeper = VARIANTS["B0"].train_time_shapes(9)
     assert VARIANTS["A1"].train_time_shapes(9).items() <= deeper.items()
     monkeypatch.setattr("repserve_convert.detection.VARIANTS", dict(reversed(VARIANTS.items())))
@@ -83,7 +83,7 @@ def test_the_second_half_of_a_file_may_be_missing() -> None:
         choose_variant(Checkpoint(state, timm=False), None)
 
 
-def test_of_a_damaged_file_a_named_variant_says_nothing_about_others() -> None:
+def test_the_error_on_a_damaged_file_names_no_other_variant() -> None:
     state = dict(file_of(VARIANTS["A0"]).state)
     del state["stage2.1.rbr_1x1.bn.weight"]
     with pytest.raises(ConversionError, match=r"incomplete, damaged, or of another variant$"):

@@ -67,13 +67,13 @@ def test_lowering_the_rate_ends(tried: list[float], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["Server", "Offline"])
-def test_a_rate_that_was_asked_for_is_the_only_one(scenario: ScenarioName, tried: list[float], tmp_path: Path) -> None:
+def test_a_given_rate_is_the_only_one_tried(scenario: ScenarioName, tried: list[float], tmp_path: Path) -> None:
     result, _ = run(scenario, Conditions(expected_rate=500.0, server_rate=300.0), tmp_path)
     assert tried == [300.0]
     assert not result.valid
 
 
-def test_a_run_with_failed_requests_is_not_valid_whatever_loadgen_says() -> None:
+def test_a_run_with_failed_requests_is_invalid_even_if_loadgen_calls_it_valid() -> None:
     outcome = Outcome(valid=True, metric="images/s", value=1.0, queries=1, p99_seconds=1.0, remark="")
     result = ScenarioResult("Offline", Conditions(), outcome, Finished(3, {"UNAVAILABLE": "gone"}), Path("logs"))
     assert not result.valid

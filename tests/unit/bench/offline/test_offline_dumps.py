@@ -46,7 +46,7 @@ def test_a_binary_dump_is_raw_little_endian_float32(tmp_path: Path) -> None:
     assert read_dump(file).tolist() == SCORES.astype(np.float64).tolist()
 
 
-def test_dumps_of_the_last_run_go(tmp_path: Path) -> None:
+def test_dumps_of_the_last_run_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "result" / "dumpOutput_device0"
     dump(folder, "old", "b")
     dump(folder, "b", "a_c", binary=True)

@@ -34,7 +34,7 @@ def test_a_tensor_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", [True, False])
-def test_an_image_is_made_what_the_model_takes(tmp_path: Path, pixels: bool) -> None:
+def test_an_image_becomes_the_models_input(tmp_path: Path, pixels: bool) -> None:
     data = encoded(photo(20, 30), "JPEG")
     (tmp_path / "a.jpg").write_bytes(data)
     spec = PIXELS if pixels else TENSOR

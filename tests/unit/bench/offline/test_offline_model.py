@@ -16,7 +16,7 @@ OM, ONNX = Path("RepVGG_bs1.om"), Path("RepVGG.onnx")
 
 
 class Loader:
-    """Takes the place of ``create_backend``: keeps what it was asked for."""
+    """Takes the place of ``create_backend``: keeps its options."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, any_size: bool = False) -> None:
         self.closed = 0
@@ -67,7 +67,7 @@ def test_a_device_that_does_not_fit_is_refused(settings: ModelSettings, problem:
         choose_device(settings)
 
 
-def test_a_cpu_runs_float32_and_the_batch_size_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_runs_float32_and_the_given_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Loader(monkeypatch, any_size=True)
     model = load_model(ModelSettings(ONNX, batch_size=7))
     assert (loader.options.precision, loader.options.input, loader.options.path) == ("f32", "tensor", ONNX)
@@ -75,7 +75,7 @@ def test_a_cpu_runs_float32_and_the_batch_size_asked_for(monkeypatch: pytest.Mon
     assert model.describe() == "cpu (fake, f32), batch size 7"
 
 
-def test_an_npu_says_itself_what_an_om_was_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_npu_knows_the_sizes_that_an_om_was_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Loader(monkeypatch)
     assert load_model(ModelSettings(OM, batch_size=16)).batch_size == 16
     assert (loader.options.device, loader.options.precision) == ("npu:0", "auto")
@@ -85,7 +85,7 @@ def test_an_npu_says_itself_what_an_om_was_compiled_for(monkeypatch: pytest.Monk
     assert loader.closed == 1
 
 
-def test_what_a_runtime_raises_takes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_a_runtime_take_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: BackendOptions) -> FakeBackend:
         raise RuntimeError("bad node")
 

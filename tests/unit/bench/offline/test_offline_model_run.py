@@ -88,7 +88,7 @@ def test_scores_are_kept_when_the_backend_reuses_its_memory() -> None:
     assert (run.taken[0][1] == scores_of(image(1))).all()
 
 
-def test_figures_are_what_the_clock_says() -> None:
+def test_figures_follow_the_clock() -> None:
     run = Run()
     run.backend.on_run = lambda _: run.clock.advance(2.0)
     run.on_take = lambda: run.clock.advance(0.5)

@@ -43,7 +43,7 @@ def test_files_go_to_an_input_of_bytes_in_as_many_dimensions_as_it_has(shape: li
     assert request.raw_input_contents[0] == b"\x04\x00\x00\x00file"
 
 
-def test_no_input_that_fits_is_an_error_with_what_there_is() -> None:
+def test_no_input_that_fits_is_an_error_that_lists_the_inputs() -> None:
     with pytest.raises(LoadError, match=r"pixels need UINT8 or FP32 images; it takes: x FP32 \[-1, 10\]"):
         choose_input([Metadata("FP32", [-1, 10])], pixels=True)
 

@@ -155,7 +155,7 @@ def test_the_command_prints_and_writes_and_says_how_it_went(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("short_study")
-def test_a_page_that_is_missing_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_page_is_an_error_of_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "missing.md"
     result = CliRunner().invoke(study.main, ["--images", "1000", "--seeds", "2", "--page", str(missing)])
     assert result.exit_code == 1
